@@ -1,0 +1,240 @@
+//! Settings, validated.
+//!
+//! Defaults (`config/keygate.toml`, embedded) < a file < the environment < flags. A wrong setting is named with
+//! its field and where it came from.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::model::KeyFormat;
+
+/// Everything that can be set. Durations are validated to be positive.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where the admin API listens; `None` turns it off.
+    pub admin_listen: Option<SocketAddr>,
+    /// Where probes and metrics listen besides, if anywhere.
+    pub observe_listen: Option<SocketAddr>,
+    /// Whether somebody in front of the admin listener ends TLS.
+    pub behind_tls: bool,
+    /// What a machine shows to the admin API.
+    pub admin_token: Option<AdminToken>,
+    /// Where keys are kept.
+    pub store: StoreUrl,
+    /// Root certificate (PEM file) for a `rediss://` store, instead of the system's.
+    pub store_ca_file: Option<PathBuf>,
+    /// Where Live requests go.
+    pub upstream_live: Option<UpstreamUrl>,
+    /// Where Sandbox requests go.
+    pub upstream_sandbox: Option<UpstreamUrl>,
+    /// Worker threads; the default 0 in the file becomes one per core here.
+    pub workers: usize,
+    /// How keys are spelled.
+    pub key_format: KeyFormat,
+    /// How long requests in flight may take after SIGTERM.
+    pub drain_timeout: Duration,
+    /// How much a client may ask for.
+    pub limits: Limits,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// How upstreams are spoken to.
+    pub upstream: UpstreamSettings,
+    /// What is remembered, and how long.
+    pub cache: CacheSettings,
+    /// How the store is asked.
+    pub lookup: LookupSettings,
+    /// How last-used dates are written.
+    pub usage: UsageSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// How much a client may ask for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open client connections, over all workers.
+    pub max_connections: usize,
+    /// Bytes of a request's header names and values.
+    pub max_header_bytes: usize,
+    /// Header lines of a request, at most 100.
+    pub max_headers: usize,
+    /// Bytes of a request's body; `None` is without limit.
+    pub max_body_bytes: Option<u64>,
+}
+
+/// How long a client may take.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a request's head to its last, and from connecting to the first byte.
+    pub header: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+    /// Between two pieces of a body, in either direction.
+    pub body_idle: Duration,
+}
+
+/// How upstreams are spoken to. The numbers are for each worker and each upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// Open connections.
+    pub max_connections: usize,
+    /// How long a request waits for one of them.
+    pub pool_wait: Duration,
+    /// How long a connection is kept without a request; must stay below the upstream's own limit.
+    pub idle_timeout: Duration,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long the head of the response may take.
+    pub response_timeout: Duration,
+    /// Root certificate (PEM file) for `https://` upstreams, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What is remembered, and how long.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// Bytes of memory for known keys.
+    pub max_bytes: u64,
+    /// How long a record serves after its load began; at most 300 s.
+    pub ttl: Duration,
+    /// How long knowledge may go unproven; at most 300 s.
+    pub max_staleness: Duration,
+    /// How long "unknown" is remembered.
+    pub unknown_ttl: Duration,
+    /// How many unknown keys are remembered.
+    pub unknown_entries: u64,
+}
+
+/// How the store is asked.
+#[derive(Clone, Debug)]
+pub struct LookupSettings {
+    /// Deadline of a look-up.
+    pub timeout: Duration,
+    /// Look-ups under way at once.
+    pub max_concurrent: usize,
+    /// Look-ups of keys without a check under way at once.
+    pub unchecked_max_concurrent: usize,
+    /// Look-ups of keys without a check per second.
+    pub unchecked_per_second: u32,
+    /// Failures in a row that open the circuit.
+    pub breaker_failures: u32,
+    /// How long it stays open.
+    pub breaker_open: Duration,
+}
+
+/// How last-used dates are written.
+#[derive(Clone, Debug)]
+pub struct UsageSettings {
+    /// Time between two flushes.
+    pub flush_interval: Duration,
+    /// Keys whose use may wait to be written.
+    pub max_pending: usize,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// As `RUST_LOG` takes it, for example `info` or `keygate=debug`.
+    pub filter: String,
+}
+
+/// For people or for machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text an event.
+    Text,
+    /// A JSON object an event.
+    Json,
+}
+
+/// Where keys are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `sqlite:PATH`: embedded, one process.
+    Sqlite(PathBuf),
+    /// `redis://` or `rediss://`, with user and password where needed.
+    Redis(String),
+}
+
+/// Never shows a password.
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Never shows a password.
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            StoreUrl::Redis(text) => match url::Url::parse(text) {
+                Ok(url) => write!(
+                    f,
+                    "{}://{}:{}",
+                    url.scheme(),
+                    url.host_str().unwrap_or_default(),
+                    url.port().unwrap_or(6379)
+                ),
+                Err(_) => f.write_str("redis://"),
+            },
+        }
+    }
+}
+
+/// An upstream's origin: scheme, host and port, no path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamUrl {
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Name or address.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+impl UpstreamUrl {
+    /// The value of `Host` for this origin.
+    pub fn authority(&self) -> String {
+        let default = if self.tls { 443 } else { 80 };
+        if self.port == default { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+/// What a machine shows to the admin API. Does not print, wiped when dropped.
+#[derive(Clone)]
+pub struct AdminToken(Zeroizing<String>);
+
+impl AdminToken {
+    /// The token of this text.
+    pub fn new(text: String) -> AdminToken {
+        AdminToken(Zeroizing::new(text))
+    }
+
+    /// Whether `presented` is the token; takes the same time wherever they differ.
+    pub fn is(&self, presented: &[u8]) -> bool {
+        use sha2::{Digest, Sha256};
+        use subtle::ConstantTimeEq;
+        Sha256::digest(self.0.as_bytes()).ct_eq(&Sha256::digest(presented)).into()
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(redacted)")
+    }
+}

@@ -1,0 +1,22 @@
+//! How gateways learn what changed: the feed.
+//!
+//! A feed delivers [`Event`]s to a [`FeedSink`] and says when it may have missed some. It never drops one silently:
+//! what it cannot deliver it reports as a gap.
+
+use crate::clock::Tick;
+use crate::model::{Event, Shard};
+
+/// Who listens to a feed: the verifier's freshness. Calls are cheap and do not block.
+pub trait FeedSink: Send + Sync + 'static {
+    /// A change. When this returns, no request that starts later is accepted by what was known before.
+    fn apply(&self, event: &Event);
+
+    /// Events of this shard may have been missed: everything loaded so far is to be loaded again.
+    fn gap(&self, shard: Shard);
+
+    /// At `asked_at` and before, nothing of this shard was missed. `asked_at` is from before the proof was asked for.
+    fn current(&self, shard: Shard, asked_at: Tick);
+
+    /// Whether the subscription stands.
+    fn connected(&self, connected: bool);
+}

@@ -1,0 +1,6 @@
+#![doc = "keygate"]
+pub mod clock;
+pub mod config;
+pub mod events;
+pub mod model;
+pub mod store;

@@ -1,0 +1,21 @@
+//! Floor 0, the vocabulary: what every other room talks about.
+//!
+//! Nothing here knows tokio, hyper or redis. A *key* is the plaintext that a client presents; after the door
+//! only its *hash* exists. A *record* is what the store knows of a key, a *denial* why a request is refused,
+//! an *event* what changed.
+
+mod denial;
+mod event;
+mod id;
+mod record;
+mod secret;
+mod timestamp;
+
+pub use denial::Denial;
+pub use event::{Event, EventKind, MalformedEvent};
+pub use id::{KeyId, MalformedKeyId, SHARDS, Shard};
+pub use record::{Environment, KeyRecord, KeyStatus, UnknownEnvironment};
+pub use secret::{
+    ApiKey, CheckSecret, KeyFormat, KeyHash, KeyRandom, MalformedHash, MalformedKey, PrefixError,
+};
+pub use timestamp::{MalformedTimestamp, Timestamp};
