@@ -1,1 +1,3 @@
+//! The hot path, against its yardsticks.
+
 fn main() {}

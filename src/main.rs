@@ -1,1 +1,3 @@
+//! The `keygate` command.
+
 fn main() {}

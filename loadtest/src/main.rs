@@ -1,1 +1,3 @@
+//! Load tests of keygate.
+
 fn main() {}
