@@ -14,6 +14,8 @@ pub mod redis;
 pub mod upstream;
 pub mod wait;
 
+mod tests;
+
 pub use admin::CreatedKey;
 pub use command::{Ran, keygate, tool};
 pub use gateway::{Gateway, GatewayBuilder};
