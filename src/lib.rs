@@ -3,4 +3,8 @@ pub mod clock;
 pub mod config;
 pub mod events;
 pub mod model;
+pub mod observe;
+pub mod proxy;
 pub mod store;
+pub mod usage;
+pub mod verify;
