@@ -45,6 +45,9 @@ pub enum StartError {
     /// The operating system gave no thread, or no signal handler.
     #[error("the operating system refused what a runtime needs: {0}")]
     Runtime(#[source] io::Error),
+    /// The demo's keys could not be made.
+    #[error("the demo's keys could not be made: {0}")]
+    Demo(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A part of the gateway ended on its own.
     #[error("a part of the gateway ended on its own: {0}")]
     Ended(#[source] tokio::task::JoinError),
@@ -56,7 +59,7 @@ impl StartError {
         match self {
             StartError::LogFilter(_) | StartError::Tls(_) => EXIT_USAGE,
             StartError::Bind(_) | StartError::Store(_) | StartError::StoreUnreachable { .. } => EXIT_UNAVAILABLE,
-            StartError::Runtime(_) | StartError::Ended(_) => 1,
+            StartError::Runtime(_) | StartError::Demo(_) | StartError::Ended(_) => 1,
         }
     }
 }
@@ -94,8 +97,8 @@ impl Listeners {
     }
 }
 
-async fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
+impl BindError {
+    pub(super) fn new(field: &'static str, address: SocketAddr, source: io::Error) -> BindError {
         let advice = match source.kind() {
             io::ErrorKind::AddrInUse => "something else listens there: stop it, or choose another port",
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one",
@@ -103,7 +106,11 @@ async fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, B
             _ => "choose another address",
         };
         BindError { field, address, advice, source }
-    })
+    }
+}
+
+async fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError::new(field, address, source))
 }
 
 /// Tells where a listener stands; with port 0 this is how the port is known.

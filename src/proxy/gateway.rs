@@ -19,10 +19,12 @@ use crate::usage::Usage;
 use crate::verify::{Verifier, policy};
 
 use super::body::{RequestBody, ResponseBody};
-use super::framing::{self, HeadLimits};
+use super::framing;
 use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
 use super::respond::{self, Rejection};
 use super::{credential, upstream::Upstreams};
+
+pub use super::framing::HeadLimits;
 
 /// Serves the requests of one worker.
 pub struct Gateway {

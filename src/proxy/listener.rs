@@ -18,9 +18,11 @@ use tokio::task::JoinSet;
 
 use crate::observe::Metrics;
 
-use super::connection::{self, Deadlines};
+use super::connection;
 use super::gateway::Gateway;
 use super::headers::Client;
+
+pub use super::connection::Deadlines;
 
 /// After an accept that failed for want of descriptors or memory: long enough not to spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
