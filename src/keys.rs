@@ -191,6 +191,7 @@ impl KeyService {
                 revoked_at: None,
             };
             if self.write_new(&record).await? == Creation::Created {
+                tracing::info!(key_id = %record.id, team = record.team, environment = %record.environment, "key created");
                 return Ok((record, key));
             }
         }
@@ -262,7 +263,7 @@ impl KeyService {
         if !within_deadline(self.store.fleet()).await?.accept_unchecked_keys {
             within_deadline(self.store.accept_unchecked_keys(true)).await?;
         }
-        let writes = stream::iter(&records).map(|record| self.write_new(record));
+        let writes = stream::iter(records).map(|record| async move { self.write_new(&record).await });
         let mut writes = std::pin::pin!(writes.buffer_unordered(IMPORTS_AT_ONCE));
         while let Some(written) = writes.next().await {
             match written {
@@ -271,6 +272,7 @@ impl KeyService {
                 Err(source) => return Err(KeyError::ImportInterrupted { done, source }),
             }
         }
+        tracing::info!(created = done.created, already_there = done.already_there, "keys imported");
         Ok(done)
     }
 
@@ -322,6 +324,7 @@ impl KeyService {
             Ok(Some(revocation)) => {
                 self.tell(EventKind::Revoked, &revocation.record.hash);
                 self.settle(&revocation.record.hash);
+                tracing::info!(key_id = %revocation.record.id, newly = revocation.newly, "key revoked");
                 let key = StoredKey { record: revocation.record, ..stored };
                 Ok(RevokedKey { key, newly: revocation.newly })
             }

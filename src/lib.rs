@@ -1,4 +1,5 @@
 #![doc = "keygate"]
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod events;
