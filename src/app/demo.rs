@@ -39,9 +39,11 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
 
         let token = config.admin_token.clone();
         let listeners = Listeners::bind(&config).await?;
-        let addresses = (listeners.gateway.local_addr(), listeners.admin.as_ref().map(TcpListener::local_addr));
+        let addresses =
+            (listeners.gateway.local_addr(), listeners.admin.as_ref().map(TcpListener::local_addr));
         let gatehouse = Gatehouse::open(config, ServeOptions { fail_fast: true }).await?;
-        let keys = [gatehouse.demo_key(Environment::Live).await?, gatehouse.demo_key(Environment::Sandbox).await?];
+        let keys =
+            [gatehouse.demo_key(Environment::Live).await?, gatehouse.demo_key(Environment::Sandbox).await?];
         if let (Ok(gateway), Some(Ok(admin)), Some(token)) = (addresses.0, addresses.1, &token) {
             print(&guide(gateway, admin, token, &keys));
         }
@@ -53,8 +55,12 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
 
 impl Gatehouse {
     async fn demo_key(&self, environment: Environment) -> Result<(KeyRecord, ApiKey), StartError> {
-        let new =
-            NewKey { label: format!("Demo, {environment}"), team: Some(TEAM.to_owned()), environment, expires_at: None };
+        let new = NewKey {
+            label: format!("Demo, {environment}"),
+            team: Some(TEAM.to_owned()),
+            environment,
+            expires_at: None,
+        };
         self.keys.create(new).await.map_err(|error| StartError::Demo(Box::new(error)))
     }
 }
@@ -74,7 +80,12 @@ async fn start_sample(
 }
 
 /// What to try, as commands for a shell.
-fn guide(gateway: SocketAddr, admin: SocketAddr, token: &AdminToken, keys: &[(KeyRecord, ApiKey); 2]) -> String {
+fn guide(
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    token: &AdminToken,
+    keys: &[(KeyRecord, ApiKey); 2],
+) -> String {
     let [(live_record, live), (_, sandbox)] = keys;
     let (live, sandbox) = (live.expose(), sandbox.expose());
     let wrong = format!("{}{}", &live[..71], if live.ends_with('0') { '1' } else { '0' });

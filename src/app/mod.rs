@@ -158,7 +158,10 @@ impl Gatehouse {
         tokio::task::spawn_blocking(move || workers.join()).await.map_err(StartError::Ended)?;
         self.stop.send_replace(true);
         if tokio::time::timeout(LAST_FLUSH, self.flusher).await.is_err() {
-            tracing::error!(keys = self.usage.pending(), "last-used dates could not be written before the end");
+            tracing::error!(
+                keys = self.usage.pending(),
+                "last-used dates could not be written before the end"
+            );
         }
         for listener in observing {
             if tokio::time::timeout(ADMIN_DRAIN, listener).await.is_err() {

@@ -58,7 +58,9 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::LogFilter(_) | StartError::Tls(_) => EXIT_USAGE,
-            StartError::Bind(_) | StartError::Store(_) | StartError::StoreUnreachable { .. } => EXIT_UNAVAILABLE,
+            StartError::Bind(_) | StartError::Store(_) | StartError::StoreUnreachable { .. } => {
+                EXIT_UNAVAILABLE
+            }
             StartError::Runtime(_) | StartError::Demo(_) | StartError::Ended(_) => 1,
         }
     }
@@ -101,7 +103,9 @@ impl BindError {
     pub(super) fn new(field: &'static str, address: SocketAddr, source: io::Error) -> BindError {
         let advice = match source.kind() {
             io::ErrorKind::AddrInUse => "something else listens there: stop it, or choose another port",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one"
+            }
             io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
             _ => "choose another address",
         };
@@ -152,7 +156,10 @@ pub(super) async fn check(config: &Config) -> Vec<(String, Result<String, StartE
     ];
     for (field, address) in addresses {
         if let Some(address) = address {
-            say(field, bind(field, address).await.map(|_| format!("{address} is free")).map_err(StartError::Bind));
+            say(
+                field,
+                bind(field, address).await.map(|_| format!("{address} is free")).map_err(StartError::Bind),
+            );
         }
     }
     let roots = Dialer::new(config.upstream.ca_file.as_deref()).map_err(StartError::Tls);

@@ -21,7 +21,7 @@ pub(super) struct Raw {
     pub(super) upstream_sandbox: Option<Secret>,
     pub(super) workers: Whole,
     pub(super) key_prefix: String,
-    pub(super) drain_timeout_s: Whole,
+    pub(super) drain_timeout_ms: Whole,
     pub(super) limits: RawLimits,
     pub(super) timeouts: RawTimeouts,
     pub(super) upstream: RawUpstream,

@@ -17,14 +17,13 @@ use super::*;
 
 const MIN_TOKEN: usize = 16;
 const MAX_TOKEN: usize = 1024;
-/// hyper reads heads into a buffer of at least this size.
-const MIN_HEADER_BYTES: u64 = 8 * 1024;
+/// A little less than what a connection buffers of a head.
+const MAX_HEADER_BYTES: u64 = 60 * 1024;
 /// As many header lines as hyper reads without an allocation for each request.
 const MAX_HEADERS: u64 = 100;
 /// Promise 2: nothing is trusted longer than this without a proof.
 const MAX_STALENESS_S: u64 = 300;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-const DAY_S: u64 = 24 * 60 * 60;
 const MANY: u64 = 1_000_000_000;
 
 /// Judges `raw`. `errors` are what is known to be wrong already; their fields are not judged again.
@@ -50,13 +49,13 @@ pub(super) fn validate(
             workers => workers,
         },
         key_format: judge.key_format(&raw.key_prefix),
-        drain_timeout: judge.seconds("drain_timeout_s", raw.drain_timeout_s, DAY_S),
+        drain_timeout: judge.millis("drain_timeout_ms", raw.drain_timeout_ms),
         limits: Limits {
             max_connections: judge.number("limits.max_connections", raw.limits.max_connections, 1..=MANY),
             max_header_bytes: judge.number(
                 "limits.max_header_bytes",
                 raw.limits.max_header_bytes,
-                MIN_HEADER_BYTES..=1024 * 1024,
+                1024..=MAX_HEADER_BYTES,
             ),
             max_headers: judge.number("limits.max_headers", raw.limits.max_headers, 1..=MAX_HEADERS),
             max_body_bytes: Some(raw.limits.max_body_bytes.0).filter(|&limit| limit > 0),
