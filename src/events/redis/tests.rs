@@ -31,7 +31,7 @@ impl Listening {
         let settings = RedisFeedSettings {
             client: Client::open(server.url()).unwrap(),
             channel: CHANNEL.to_owned(),
-            connect_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(5),
         };
         let feed = RedisFeed::new(
             settings,
@@ -59,10 +59,18 @@ impl Listening {
         assert_eq!(heard[SHARDS], Heard::Connected(true));
     }
 
-    async fn run(&self, command: &mut redis::Cmd) -> Value {
+    /// A connection of the test's own.
+    async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let patience = Some(Duration::from_secs(20));
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(patience)
+            .set_response_timeout(patience);
         let client = Client::open(self.server.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        command.query_async(&mut connection).await.unwrap()
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
+    }
+
+    async fn run(&self, command: &mut redis::Cmd) -> Value {
+        command.query_async(&mut self.connection().await).await.unwrap()
     }
 
     async fn publish(&self, message: &str) {
@@ -110,8 +118,7 @@ async fn a_proof_comes_after_everything_published_before_it() {
         hash: KeyHash::from_bytes([number; 32]),
         at: Timestamp::from_millis(i64::from(number)),
     };
-    let client = Client::open(listening.server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = listening.connection().await;
     for number in 0..100u8 {
         let command = redis::cmd("PUBLISH").arg(CHANNEL).arg(publish(number).encode()).clone();
         command.exec_async(&mut connection).await.unwrap();

@@ -31,7 +31,7 @@ impl Fleet {
     }
 
     async fn connection(&self) -> MultiplexedConnection {
-        Client::open(self.server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        connect(&self.server).await
     }
 }
 
@@ -82,6 +82,15 @@ fn settings(url: String) -> RedisSettings {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
     }
+}
+
+/// A connection of the test's own.
+async fn connect(server: &RedisServer) -> MultiplexedConnection {
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let client = Client::open(server.url()).unwrap();
+    client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
 }
 
 /// Waits until `condition` holds.
@@ -158,8 +167,7 @@ async fn what_the_log_holds_was_published() {
 #[tokio::test]
 async fn the_calendar_of_the_scripts_is_right() {
     let server = RedisServer::start();
-    let client = Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = connect(&server).await;
     // Steps of a little over a day, so that every date and many times of day come up until 2110.
     let (end, step) = (4_417_977_600i64, 86_400 + 3_607);
     let walk = "local shown = {}
@@ -197,8 +205,7 @@ async fn a_damaged_record_is_an_outage_and_not_an_unknown_key() {
 #[tokio::test]
 async fn a_user_with_a_password_gets_in_and_a_database_is_kept_apart() {
     let server = RedisServer::start();
-    let client = Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = connect(&server).await;
     for rules in ["gate on >s3cret@:/ ~keygate:* &keygate:* +@all", "default off"] {
         let rules: Vec<_> = rules.split(' ').collect();
         redis::cmd("ACL").arg("SETUSER").arg(&rules).exec_async(&mut connection).await.unwrap();
@@ -211,7 +218,8 @@ async fn a_user_with_a_password_gets_in_and_a_database_is_kept_apart() {
     assert_eq!(store.client().get_connection_info().redis_settings().db(), 3);
 
     let wrong = settings(at("gate:wrong")).client().unwrap();
-    assert!(wrong.get_multiplexed_async_connection().await.is_err());
+    let refused = wrong.get_multiplexed_async_connection().await.err().unwrap();
+    assert_eq!(refused.kind(), redis::ErrorKind::AuthenticationFailed);
 }
 
 #[tokio::test]
@@ -221,12 +229,11 @@ async fn tls_is_spoken_with_whom_the_given_root_vouches_for_and_nobody_else() {
     let path = |name: &str| certificates.path().join(name).to_str().unwrap().to_owned();
     make_certificates(&path);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let client = Client::open(server.url()).unwrap();
     redis::cmd("CONFIG")
         .arg(&["SET", "tls-auth-clients", "no"])
         .arg(&["tls-cert-file", &path("server.pem"), "tls-key-file", &path("server.key")])
         .arg(&["tls-ca-cert-file", &path("root.pem"), "tls-port", &port.to_string()])
-        .exec_async(&mut client.get_multiplexed_async_connection().await.unwrap())
+        .exec_async(&mut connect(&server).await)
         .await
         .unwrap();
 
@@ -238,7 +245,8 @@ async fn tls_is_spoken_with_whom_the_given_root_vouches_for_and_nobody_else() {
     assert_eq!(store.create(&record(1)).await.unwrap(), Creation::Created);
 
     let without_root = settings(url).client().unwrap();
-    assert!(without_root.get_multiplexed_async_connection().await.is_err());
+    let refused = without_root.get_multiplexed_async_connection().await.err().unwrap();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
     let unusable = RedisSettings { ca_pem: Some(b"no certificate".to_vec()), ..settings(server.url()) };
     assert!(unusable.client().is_err(), "a root certificate for a connection without TLS");
 }
