@@ -40,6 +40,32 @@ fn every_file_keeps_to_its_floor() {
     assert!(faults.is_empty(), "\n{}\n", list.join("\n"));
 }
 
+#[test]
+fn every_alert_has_its_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path| fs::read_to_string(root.join(path)).expect("the file is there");
+    let (alerts, runbooks) = (read("deploy/prometheus/alerts.yml"), read("docs/runbooks.md"));
+    let names = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let mut count = 0;
+    for name in names {
+        let link = format!("runbook: docs/runbooks.md#{}", name.to_lowercase());
+        assert!(
+            alerts.lines().any(|line| line.trim() == link),
+            "{name} points at no runbook: expected `{link}`"
+        );
+        assert!(
+            runbooks.lines().any(|line| line == format!("## {name}")),
+            "docs/runbooks.md says nothing of {name}"
+        );
+        count += 1;
+    }
+    assert_eq!(
+        count,
+        runbooks.lines().filter(|line| line.starts_with("## ")).count(),
+        "a section is about no alert"
+    );
+}
+
 /// Every Rust file under `src/`, by its path from the crate's root.
 fn read_sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
