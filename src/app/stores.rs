@@ -2,18 +2,19 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{Config, LookupSettings, StoreUrl};
 use crate::events::FeedSink;
 use crate::events::local::LocalFeed;
-use crate::events::redis::RedisFeed;
+use crate::events::redis::{RedisFeed, RedisFeedSettings};
+use crate::model::Event;
 use crate::store::KeyStore;
 use crate::store::guard::{GuardSettings, GuardedStore};
-use crate::store::redis::{RedisSettings, RedisStore, UnusableRedisUrl};
-use crate::store::sqlite::{SqliteOpenError, SqliteStore};
+use crate::store::redis::{EVENTS_CHANNEL, RedisSettings, RedisStore, UnusableRedisUrl};
+use crate::store::sqlite::{OnCommit, SqliteOpenError, SqliteStore};
 
 /// Deadline of everything but look-ups.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,8 +27,10 @@ pub(super) struct OpenStore {
 }
 
 enum Feed {
-    Local(LocalFeed),
-    Redis(RedisFeed),
+    /// What the store calls for each event, once it is known. Before that nothing is remembered that an event
+    /// could outdate.
+    Local(Arc<OnceLock<OnCommit>>),
+    Redis(RedisFeedSettings),
 }
 
 /// The store cannot be used. That it does not answer is found out later, and is no reason to end.
@@ -53,9 +56,15 @@ impl OpenStore {
     pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<OpenStore, OpenError> {
         match &config.store {
             StoreUrl::Sqlite(path) => {
-                let feed = LocalFeed::new();
-                let store = SqliteStore::open(path, Arc::clone(clock), feed.on_commit())?;
-                Ok(OpenStore { store: Arc::new(store), feed: Feed::Local(feed) })
+                let listener: Arc<OnceLock<OnCommit>> = Arc::default();
+                let told = Arc::clone(&listener);
+                let tell = move |event: &Event| {
+                    if let Some(apply) = told.get() {
+                        apply(event);
+                    }
+                };
+                let store = SqliteStore::open(path, Arc::clone(clock), Box::new(tell))?;
+                Ok(OpenStore { store: Arc::new(store), feed: Feed::Local(listener) })
             }
             StoreUrl::Redis(url) => {
                 let read = |path: &PathBuf| {
@@ -67,7 +76,11 @@ impl OpenStore {
                     connect_timeout: CONNECT_TIMEOUT,
                     response_timeout: STORE_TIMEOUT,
                 })?;
-                let feed = RedisFeed::new(store.client());
+                let feed = RedisFeedSettings {
+                    client: store.client(),
+                    channel: EVENTS_CHANNEL.to_owned(),
+                    connect_timeout: CONNECT_TIMEOUT,
+                };
                 Ok(OpenStore { store: Arc::new(store), feed: Feed::Redis(feed) })
             }
         }
@@ -97,10 +110,15 @@ impl OpenStore {
         clock: &Arc<dyn Clock>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) {
-        let clock = Arc::clone(clock);
         match self.feed {
-            Feed::Local(feed) => drop(tokio::spawn(feed.run(sink, clock, shutdown))),
-            Feed::Redis(feed) => drop(tokio::spawn(feed.run(sink, clock, shutdown))),
+            Feed::Local(listener) => {
+                let feed = LocalFeed::new(sink, Arc::clone(clock));
+                drop(listener.set(Box::new(feed.on_commit())));
+                tokio::spawn(feed.run(shutdown));
+            }
+            Feed::Redis(settings) => {
+                tokio::spawn(RedisFeed::new(settings, sink, Arc::clone(clock)).run(shutdown));
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
@@ -19,11 +19,6 @@ use crate::model::Denial;
 
 use super::connection::Busy;
 use super::upstream::Lease;
-
-/// What is left of a refused request's body is read up to here, so that its client gets to read the answer.
-const DRAIN_BYTES: usize = 256 * 1024;
-/// And no longer than this.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// A body broke off on its way.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +64,7 @@ impl IdleTimer {
 
 /// A client's body on its way to the upstream.
 pub struct RequestBody {
-    /// `None` if there is none.
-    incoming: Option<Incoming>,
+    incoming: Incoming,
     progress: Option<Rc<Progress>>,
     timer: IdleTimer,
     /// Bytes that may still come.
@@ -107,16 +101,14 @@ impl Progress {
 }
 
 impl RequestBody {
-    /// Takes the body out of `slot` and lets it through: at most `max_bytes`, and no pause longer than `idle`.
-    /// A body is taken once; an empty slot is an empty body.
-    pub(super) fn of(
-        slot: &mut Option<Incoming>,
+    /// Lets `incoming` through: at most `max_bytes`, and no pause longer than `idle`.
+    pub(super) fn new(
+        incoming: Incoming,
         max_bytes: Option<u64>,
         idle: Duration,
         clock: &Arc<dyn Clock>,
     ) -> RequestBody {
-        let incoming = slot.take().filter(|incoming| !incoming.is_end_stream());
-        let progress = incoming.is_some().then(|| Rc::new(Progress::begin(Arc::clone(clock))));
+        let progress = (!incoming.is_end_stream()).then(|| Rc::new(Progress::begin(Arc::clone(clock))));
         RequestBody {
             incoming,
             progress,
@@ -150,8 +142,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let polled = match Pin::new(incoming).poll_frame(cx) {
+        let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(polled) => polled,
             Poll::Pending => {
                 ready!(self.timer.poll_expired(cx));
@@ -179,11 +170,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.incoming.size_hint()
     }
 }
 
@@ -197,14 +188,8 @@ pub struct ResponseBody {
 enum Content {
     /// The upstream's answer. Its connection goes back to the pool when the answer is through.
     Upstream { incoming: Incoming, lease: Option<Lease>, timer: IdleTimer },
-    /// An answer of our own, then the rest of the request, read and thrown away.
-    Own { bytes: Bytes, rest: Option<Drain> },
-}
-
-struct Drain {
-    incoming: Incoming,
-    budget: usize,
-    deadline: Pin<Box<Sleep>>,
+    /// An answer of our own.
+    Own(Bytes),
 }
 
 impl ResponseBody {
@@ -217,19 +202,7 @@ impl ResponseBody {
 
     /// An answer of our own.
     pub(super) fn own(bytes: Bytes) -> ResponseBody {
-        ResponseBody { content: Content::Own { bytes, rest: None }, _busy: None }
-    }
-
-    /// Reads a bounded amount of what is left of the request after the answer, so that the client, still writing,
-    /// gets to read the answer before the connection ends.
-    pub(super) fn draining(self, incoming: Incoming) -> ResponseBody {
-        let Content::Own { bytes, rest: None } = self.content else { return self };
-        let rest = (!incoming.is_end_stream()).then(|| Drain {
-            incoming,
-            budget: DRAIN_BYTES,
-            deadline: Box::pin(tokio::time::sleep(DRAIN_TIME)),
-        });
-        ResponseBody { content: Content::Own { bytes, rest }, ..self }
+        ResponseBody { content: Content::Own(bytes), _busy: None }
     }
 
     /// Holds `busy` until the answer is through.
@@ -249,27 +222,6 @@ impl Content {
     }
 }
 
-impl Drain {
-    /// Ready when enough was read.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-                None | Some(Err(_)) => return Poll::Ready(()),
-                Some(Ok(frame)) => {
-                    let size = frame.data_ref().map_or(0, Buf::remaining);
-                    match self.budget.checked_sub(size) {
-                        Some(left) => self.budget = left,
-                        None => return Poll::Ready(()),
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -279,15 +231,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.content {
-            Content::Own { bytes, .. } if !bytes.is_empty() => {
-                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))));
-            }
-            Content::Own { rest, .. } => {
-                if let Some(drain) = rest {
-                    ready!(drain.poll(cx));
-                    *rest = None;
-                }
-                return Poll::Ready(None);
+            Content::Own(bytes) => {
+                let bytes = std::mem::take(bytes);
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
             Content::Upstream { incoming, timer, .. } => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(polled) => {
@@ -307,14 +253,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Upstream { incoming, .. } => incoming.is_end_stream(),
-            Content::Own { bytes, rest } => bytes.is_empty() && rest.is_none(),
+            Content::Own(bytes) => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Upstream { incoming, .. } => incoming.size_hint(),
-            Content::Own { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -19,9 +20,10 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 use crate::clock::{Clock, Tick};
 use crate::model::Denial;
@@ -37,6 +39,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// would be lost if the connection were closed under it. An answer given in that time ends the connection properly.
 const DRAIN_LINGER: Duration = Duration::from_millis(500);
 const DRAIN_TICK: Duration = Duration::from_millis(100);
+
+/// How much is still read, and how long, after the last answer of a connection was written.
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +73,7 @@ pub(super) async fn serve(
 ) {
     let clock = Arc::clone(gateway.clock());
     let watch = Rc::new(Watch::new(clock));
-    let io = WatchedIo { inner: TokioIo::new(stream), watch: Rc::clone(&watch) };
+    let io = WatchedIo { inner: TokioIo::new(stream), watch: Rc::clone(&watch), linger: None };
     let service = service_fn(|request| {
         let gateway = Rc::clone(&gateway);
         let busy = watch.begin_service();
@@ -237,10 +243,39 @@ impl Drop for Busy {
     }
 }
 
-/// A connection that tells its watch what happens on it.
+/// A connection that tells its watch what happens on it, and lingers when it ends.
 struct WatchedIo {
     inner: TokioIo<TcpStream>,
     watch: Rc<Watch>,
+    linger: Option<Linger>,
+}
+
+/// The end of a connection whose client may still be writing. If the socket were closed now, what the client wrote
+/// would be answered by a reset, and the reset would take away the answer that it has not read yet.
+struct Linger {
+    deadline: Pin<Box<Sleep>>,
+    budget: usize,
+}
+
+impl Linger {
+    fn begin() -> Linger {
+        Linger { deadline: Box::pin(tokio::time::sleep(LINGER_TIME)), budget: LINGER_BYTES }
+    }
+
+    /// Ready when the client is through, or was given long enough.
+    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 8 * 1024];
+        while self.budget > 0 && self.deadline.as_mut().poll(cx).is_pending() {
+            let mut read = ReadBuf::new(&mut scratch);
+            match ready!(AsyncRead::poll_read(Pin::new(&mut *stream), cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => {
+                    self.budget = self.budget.saturating_sub(read.filled().len());
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Read for WatchedIo {
@@ -269,7 +304,11 @@ impl Write for WatchedIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let Self { inner, linger, .. } = &mut *self;
+        if linger.is_none() {
+            ready!(Pin::new(&mut *inner).poll_shutdown(cx))?;
+        }
+        linger.get_or_insert_with(Linger::begin).poll(inner.inner_mut(), cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {

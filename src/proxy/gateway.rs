@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, EXPECT};
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -71,9 +71,8 @@ impl Gateway {
         let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
         let (head, body) = request.into_parts();
         let mut passage = Passage::begin(&head, client, scope.started(), self.fresh_id(&head));
-        let mut body = Some(body);
 
-        let mut response = match self.forward_if_permitted(head, &mut body, &mut passage).await {
+        let mut response = match self.forward_if_permitted(head, body, &mut passage).await {
             Ok(response) => {
                 scope.end(Outcome::Forwarded);
                 passage.log_answer(&response);
@@ -82,18 +81,18 @@ impl Gateway {
             Err(rejection) => {
                 scope.end(Outcome::Denied(rejection.denial));
                 passage.log_refusal(&rejection);
-                passage.refuse(rejection.denial, body)
+                passage.refuse(rejection.denial)
             }
         };
         passage.sign(&mut response);
         response
     }
 
-    /// Forwards a request if its key permits it. The body stays behind until the upstream takes it.
+    /// Forwards a request if its key permits it. Until then nobody asks the client for its body.
     async fn forward_if_permitted(
         &self,
         mut head: Parts,
-        body: &mut Option<Incoming>,
+        body: Incoming,
         passage: &mut Passage,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
@@ -117,7 +116,7 @@ impl Gateway {
             &passage.request_id,
             self.fresh_trace(),
         );
-        let body = RequestBody::of(body, limits.max_body_bytes, limits.body_idle, clock);
+        let body = RequestBody::new(body, limits.max_body_bytes, limits.body_idle, clock);
         self.upstreams.send(Request::from_parts(head, body), &permit).await // needs the proof
     }
 
@@ -153,28 +152,15 @@ struct Passage {
     began: Moment,
     key_id: Option<KeyId>,
     http_10: bool,
-    expects_continue: bool,
 }
 
 impl Passage {
     fn begin(head: &Parts, client: Client, began: Moment, request_id: RequestId) -> Passage {
-        Passage {
-            client,
-            request_id,
-            began,
-            key_id: None,
-            http_10: head.version == Version::HTTP_10,
-            expects_continue: head.headers.contains_key(EXPECT),
-        }
+        Passage { client, request_id, began, key_id: None, http_10: head.version == Version::HTTP_10 }
     }
 
-    /// An answer of our own. A body that nobody took is drained, unless its client waits to be asked for it.
-    fn refuse(&self, denial: Denial, body: Option<Incoming>) -> Response<ResponseBody> {
-        let response = respond::refuse(denial, self.request_id.as_str()).map(ResponseBody::own);
-        match body {
-            Some(body) if !self.expects_continue => response.map(|own| own.draining(body)),
-            Some(_) | None => response,
-        }
+    fn refuse(&self, denial: Denial) -> Response<ResponseBody> {
+        respond::refuse(denial, self.request_id.as_str()).map(ResponseBody::own)
     }
 
     fn sign(&self, response: &mut Response<ResponseBody>) {

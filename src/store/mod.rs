@@ -10,7 +10,7 @@ mod contract;
 pub mod guard;
 pub mod redis;
 #[cfg(test)]
-pub(crate) mod redis_server;
+mod redis_server;
 pub mod sqlite;
 
 use async_trait::async_trait;

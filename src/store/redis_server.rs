@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,16 +18,11 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// Starts one on a free port.
     pub(crate) fn start() -> RedisServer {
-        RedisServer::start_with(&[])
-    }
-
-    /// Starts one on a free port, with more arguments.
-    pub(crate) fn start_with(arguments: &[&str]) -> RedisServer {
         let directory = tempfile::tempdir().unwrap();
         // Somebody else may take a free port before Redis does.
         for _ in 0..10 {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            if let Ok(process) = spawn(port, directory.path(), arguments) {
+            if let Ok(process) = spawn(port, directory.path()) {
                 return RedisServer { process, port, directory };
             }
         }
@@ -36,7 +32,7 @@ impl RedisServer {
     /// The same server once more, on the same port and with what it had written to its log of commands.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        self.process = spawn(self.port, self.directory.path(), &[]).unwrap();
+        self.process = spawn(self.port, self.directory.path()).unwrap();
     }
 
     /// Kills the server; the port is free afterwards.
@@ -53,10 +49,6 @@ impl RedisServer {
     /// Lets it go on.
     pub(crate) fn thaw(&self) {
         kill_process(self.pid(), Signal::CONT).unwrap();
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -76,12 +68,11 @@ impl Drop for RedisServer {
 }
 
 /// Starts a server and waits until it listens.
-fn spawn(port: u16, directory: &std::path::Path, arguments: &[&str]) -> io::Result<Child> {
+fn spawn(port: u16, directory: &Path) -> io::Result<Child> {
     let mut process = Command::new("/usr/bin/redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
         .arg("--dir")
         .arg(directory)
-        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

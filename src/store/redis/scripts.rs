@@ -14,18 +14,15 @@ const LOG_LENGTH: usize = 100_000;
 /// How long the id of a usage batch is remembered; a batch is sent again within seconds.
 const BATCH_MEMORY_S: u64 = 3_600;
 
-/// `tell(log, channel, log_length, kind, hash)` for every script that changes a key, and the store's time as `now_ms`.
-const TELL: &str = r#"
-local time = redis.call('TIME')
-local seconds, millis = tonumber(time[1]), math.floor(tonumber(time[2]) / 1000)
-local now_ms = string.format('%.0f', seconds * 1000 + millis)
-
--- RFC 3339 by hand, as scripts have no os.date; the calendar's year begins in March, so that the leap day is its last.
-local function rfc3339()
+/// `rfc3339(seconds, millis)`: a time since 1970 as keygate writes it. By hand, because scripts have no `os.date`.
+pub(super) const CALENDAR: &str = r#"
+local function rfc3339(seconds, millis)
+  -- The calendar's year begins in March, so that the leap day is its last.
   local day = math.floor(seconds / 86400) + 719468
   local era = math.floor(day / 146097)
   local of_era = day - era * 146097
-  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
+    - math.floor(of_era / 146096)) / 365)
   local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
   local month = math.floor((5 * of_year + 2) / 153)
   local of_month = of_year - math.floor((153 * month + 2) / 5) + 1
@@ -35,9 +32,17 @@ local function rfc3339()
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, of_month,
     math.floor(of_day / 3600), math.floor(of_day / 60) % 60, of_day % 60, millis)
 end
+"#;
+
+/// `tell(log, channel, log_length, kind, hash)` for every script that changes a key, and the store's time as `now_ms`.
+/// The event is written as [`Event::encode`](crate::model::Event::encode) writes it.
+const TELL: &str = r#"
+local time = redis.call('TIME')
+local seconds, millis = tonumber(time[1]), math.floor(tonumber(time[2]) / 1000)
+local now_ms = string.format('%.0f', seconds * 1000 + millis)
 
 local function tell(log, channel, log_length, kind, hash)
-  local event = '{"kind":"' .. kind .. '","hash":"' .. hash .. '","at":"' .. rfc3339() .. '"}'
+  local event = '{"kind":"' .. kind .. '","hash":"' .. hash .. '","at":"' .. rfc3339(seconds, millis) .. '"}'
   redis.call('XADD', log, 'MAXLEN', '~', log_length, '*', 'event', event)
   redis.call('PUBLISH', channel, event)
 end
@@ -97,8 +102,8 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Scripts {
         Scripts {
-            create: Script::new(&[TELL, CREATE].concat()),
-            revoke: Script::new(&[TELL, REVOKE].concat()),
+            create: Script::new(&[CALENDAR, TELL, CREATE].concat()),
+            revoke: Script::new(&[CALENDAR, TELL, REVOKE].concat()),
             record_uses: Script::new(RECORD_USES),
             found_fleet: Script::new(FOUND_FLEET),
         }
