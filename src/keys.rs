@@ -25,7 +25,7 @@ use crate::model::{
 };
 use crate::store::{Creation, KeyStore, ListQuery, Page, StoreError, StoredKey};
 
-pub use rules::{DEFAULT_TEAM, InvalidField, MalformedExpiry, RelativeExpiry};
+pub use rules::{DEFAULT_TEAM, InvalidField, MalformedExpiry, RelativeExpiry, without_keys};
 
 /// How long one operation of the store may take before the caller is told that it did not answer.
 const STORE_DEADLINE: Duration = Duration::from_secs(5);

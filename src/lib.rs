@@ -13,11 +13,13 @@
 //! - [`admin`]: the same over HTTP, with probes and metrics.
 //! - [`demo`]: a sample API to stand in front of.
 //! - [`app`]: start and stop, in order.
+//! - [`cli`]: the command line.
 //! - [`config`], [`observe`]: settings, metrics and logs.
 //! - [`model`], [`clock`]: the vocabulary, and time.
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -7,13 +7,11 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::keys::{BadImport, InvalidField, KeyError};
+use crate::keys::{BadImport, InvalidField, KeyError, without_keys};
 use crate::store::StoreError;
 
 /// How many keys of an import are named; whoever has more wrong lines has one mistake, not many.
 const MAX_NAMED_IMPORTS: usize = 50;
-/// A run of so many letters and digits may be a secret that a parser repeats, and is not shown.
-const SUSPICIOUS_LEN: usize = 32;
 
 /// Why a request was not carried out. It travels inside the response until `frame` knows the request's id.
 #[derive(Clone, Debug)]
@@ -39,12 +37,12 @@ impl Problem {
 
     /// The request cannot be understood.
     pub(super) fn bad_request(detail: impl AsRef<str>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", without_secrets(detail.as_ref()))
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", without_keys(detail.as_ref()))
     }
 
     /// It can be understood, but a member is unknown or not allowed.
     pub(super) fn invalid(detail: impl AsRef<str>) -> Problem {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", without_secrets(detail.as_ref()))
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", without_keys(detail.as_ref()))
     }
 
     /// No token, or not the right one.
@@ -193,34 +191,4 @@ fn named(bad: &[BadImport]) -> Vec<MemberError> {
         detail: bad.problem.what,
     };
     bad.iter().take(MAX_NAMED_IMPORTS).map(name).collect()
-}
-
-/// Parsers repeat what they were given, and somebody may have put a key in the wrong place.
-fn without_secrets(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
-        let (before, word) = rest.split_at(start);
-        let len = word.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(word.len());
-        shown.push_str(before);
-        shown.push_str(if len < SUSPICIOUS_LEN { &word[..len] } else { "(not shown)" });
-        rest = &word[len..];
-    }
-    shown.push_str(rest);
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_be_a_key_is_not_repeated() {
-        let key = format!("sk_live_{}", "0a".repeat(32));
-        assert_eq!(
-            without_secrets(&format!("unknown field `{key}`, at 5")),
-            "unknown field `sk_live_(not shown)`, at 5"
-        );
-        assert_eq!(without_secrets("`label` is wrong…"), "`label` is wrong…");
-    }
 }

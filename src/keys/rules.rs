@@ -12,6 +12,8 @@ const MAX_LABEL: usize = 100;
 const MAX_TEAM: usize = 64;
 const MAX_DISPLAY: usize = 32;
 const KEY_DIGITS: usize = 64;
+/// A run of so many letters and digits may be the secret part of a key, and is not shown.
+const SUSPICIOUS_LEN: usize = 32;
 /// The last moment that RFC 3339 can spell: the end of the year 9999.
 const LAST_MOMENT: Timestamp = Timestamp::from_millis(253_402_300_799_999);
 
@@ -95,6 +97,22 @@ fn has_key_digits(text: &str) -> bool {
     text.split(|character: char| !character.is_ascii_hexdigit()).any(|digits| digits.len() >= KEY_DIGITS)
 }
 
+/// The text without what may be a key. For messages of parsers, which repeat what they were given: somebody may have
+/// put a key in the wrong place.
+pub fn without_keys(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
+        let (before, word) = rest.split_at(start);
+        let len = word.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(word.len());
+        shown.push_str(before);
+        shown.push_str(if len < SUSPICIOUS_LEN { &word[..len] } else { "(not shown)" });
+        rest = &word[len..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
 /// How long a key shall live, as `30d`: a whole number and one of `s`, `m`, `h`, `d`, `w`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelativeExpiry(pub Duration);
@@ -138,6 +156,16 @@ mod tests {
         for bad in ["", "  ", "a\nb", "a\u{7f}", "a\u{202e}b", &"a".repeat(101), &"0".repeat(64)] {
             assert_eq!(label(bad).unwrap_err().field, "label", "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_repeated() {
+        let key = format!("sk_live_{}", "0a".repeat(32));
+        assert_eq!(
+            without_keys(&format!("unknown field `{key}`, at 5")),
+            "unknown field `sk_live_(not shown)`, at 5"
+        );
+        assert_eq!(without_keys("`label` is wrong…"), "`label` is wrong…");
     }
 
     #[test]
