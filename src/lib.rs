@@ -1,6 +1,35 @@
-#![doc = "keygate"]
+//! keygate: a gateway that verifies API keys in front of a payments API.
+//!
+//! # Layout
+//!
+//! In the order in which a request meets them; the floors are in `ARCHITECTURE.md`. Begin with [`proxy::gateway`].
+//!
+//! - [`proxy`]: the request path. Listener, connections, credential, headers, upstreams.
+//! - [`verify`]: is this key good? Cache, freshness, look-up, policy.
+//! - [`usage`]: when was it last used?
+//! - [`store`]: where keys live. SQLite or Redis, behind one contract.
+//! - [`events`]: how gateways learn what changed.
+//! - [`keys`]: create, list, revoke, import.
+//! - [`admin`]: the same over HTTP, with probes and metrics.
+//! - [`demo`]: a sample API to stand in front of.
+//! - [`app`]: start and stop, in order.
+//! - [`cli`]: the command line.
+//! - [`config`], [`observe`]: settings, metrics and logs.
+//! - [`model`], [`clock`]: the vocabulary, and time.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod events;
+pub mod keys;
 pub mod model;
+pub mod observe;
+pub mod proxy;
 pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod usage;
+pub mod verify;

@@ -1,7 +1,16 @@
 //! Settings, validated.
 //!
 //! Defaults (`config/keygate.toml`, embedded) < a file < the environment < flags. A wrong setting is named with
-//! its field and where it came from.
+//! its field and where it came from. `layers` puts the sources over each other, `raw` is what then stands there,
+//! and `validate` makes a [`Config`] of it or says all that is wrong.
+
+mod address;
+mod error;
+mod layers;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +20,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::model::KeyFormat;
+
+pub use address::{MalformedStoreUrl, MalformedUpstreamUrl, StoreUrl, UpstreamUrl};
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use layers::{Flag, Preset, Sources};
 
 /// Everything that can be set. Durations are validated to be positive.
 #[derive(Clone, Debug)]
@@ -53,6 +66,18 @@ pub struct Config {
     pub usage: UsageSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+}
+
+impl Config {
+    /// Loads all `sources` over the defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong: a file that cannot be read, settings that do not exist, values that are not
+    /// allowed. No message shows a secret.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
+        let (raw, origins, errors) = layers::Layers::of(sources).read();
+        validate::validate(raw, sources.brings_upstream, &origins, errors)
+    }
 }
 
 /// How much a client may ask for.
@@ -155,66 +180,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where keys are kept.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// `sqlite:PATH`: embedded, one process.
-    Sqlite(PathBuf),
-    /// `redis://` or `rediss://`, with user and password where needed.
-    Redis(String),
-}
-
-/// Never shows a password.
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Never shows a password.
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            StoreUrl::Redis(text) => match url::Url::parse(text) {
-                Ok(url) => write!(
-                    f,
-                    "{}://{}:{}",
-                    url.scheme(),
-                    url.host_str().unwrap_or_default(),
-                    url.port().unwrap_or(6379)
-                ),
-                Err(_) => f.write_str("redis://"),
-            },
-        }
-    }
-}
-
-/// An upstream's origin: scheme, host and port, no path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamUrl {
-    /// Whether to speak TLS.
-    pub tls: bool,
-    /// Name or address.
-    pub host: String,
-    /// 1 to 65535.
-    pub port: u16,
-}
-
-impl UpstreamUrl {
-    /// The value of `Host` for this origin.
-    pub fn authority(&self) -> String {
-        let default = if self.tls { 443 } else { 80 };
-        if self.port == default { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
-    }
-}
-
-impl fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
-    }
-}
-
 /// What a machine shows to the admin API. Does not print, wiped when dropped.
 #[derive(Clone)]
 pub struct AdminToken(Zeroizing<String>);
@@ -223,6 +188,11 @@ impl AdminToken {
     /// The token of this text.
     pub fn new(text: String) -> AdminToken {
         AdminToken(Zeroizing::new(text))
+    }
+
+    /// The token itself. For a command that made it and has to tell it, as the demo does.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 
     /// Whether `presented` is the token; takes the same time wherever they differ.

@@ -1,7 +1,12 @@
 //! How gateways learn what changed: the feed.
 //!
 //! A feed delivers [`Event`]s to a [`FeedSink`] and says when it may have missed some. It never drops one silently:
-//! what it cannot deliver it reports as a gap.
+//! what it cannot deliver it reports as a gap. `local` is the feed of the embedded store, `redis` that of a fleet.
+
+pub mod local;
+#[cfg(test)]
+mod recorder;
+pub mod redis;
 
 use crate::clock::Tick;
 use crate::model::{Event, Shard};

@@ -1,8 +1,15 @@
 //! Where keys live: one contract, two stores.
 //!
 //! `sqlite` is embedded and serves one process; `redis` serves a fleet. Both pass the suite in `contract.rs`.
+//! `guard` stands in front of either: deadlines, bounded concurrency and a circuit breaker.
 //! Every change to a key is one atomic step that also tells the event; whoever calls here gets a [`StoreError`]
 //! for an outage, which is never the same as "no such key".
+
+#[cfg(test)]
+mod contract;
+pub mod guard;
+pub mod redis;
+pub mod sqlite;
 
 use async_trait::async_trait;
 
@@ -134,6 +141,21 @@ pub struct FleetSettings {
     pub check_secrets: Vec<CheckSecret>,
     /// Whether keys without a check may be looked up. Off until the first import.
     pub accept_unchecked_keys: bool,
+}
+
+impl FleetSettings {
+    /// What an empty store begins with: a new name and a new secret.
+    fn random() -> Result<FleetSettings, StoreError> {
+        let (mut name, mut secret) = ([0; 16], [0; 32]);
+        getrandom::fill(&mut name)
+            .and_then(|()| getrandom::fill(&mut secret))
+            .map_err(StoreError::unavailable)?;
+        Ok(FleetSettings {
+            store_id: format!("{:032x}", u128::from_be_bytes(name)),
+            check_secrets: vec![CheckSecret::from_bytes(secret)],
+            accept_unchecked_keys: false,
+        })
+    }
 }
 
 /// The store could not do it. Never means "no such key".

@@ -1,0 +1,61 @@
+//! Reading JSON that a client sent, within limits of size and time.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::problem::Problem;
+
+/// Bytes of a body, where nothing else is said.
+pub(super) const LIMIT: usize = 1024 * 1024;
+/// Bytes of an import.
+pub(super) const IMPORT_LIMIT: usize = 16 * 1024 * 1024;
+/// How long a whole body may take.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Reads a body as a `T`.
+///
+/// # Errors
+/// 415, 413, 408; 400 if it is not JSON; 422 if it is and not a `T`.
+pub(super) async fn read<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {
+    if !is_json(request.headers()) {
+        return Err(Problem::unsupported_media_type());
+    }
+    let collected = Limited::new(request.into_body(), limit).collect();
+    let body = match tokio::time::timeout(READ_DEADLINE, collected).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large(limit)),
+        Ok(Err(_)) => return Err(Problem::bad_request("the body ended before it was complete")),
+        Err(_) => return Err(Problem::request_timeout()),
+    };
+    parse(&body)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        match cause.classify() {
+            Category::Syntax | Category::Eof | Category::Io => not_json(&cause),
+            Category::Data if path == "." => Problem::invalid(cause.to_string()),
+            Category::Data => Problem::invalid(format!("`{path}`: {cause}")),
+        }
+    })?;
+    json.end().map_err(|error| not_json(&error))?;
+    Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::bad_request(format!("the body is not JSON: {error}"))
+}

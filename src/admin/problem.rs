@@ -1,0 +1,194 @@
+//! What the admin API says when something cannot be done: one type, one renderer, RFC 9457.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::keys::{BadImport, InvalidField, KeyError, without_keys};
+use crate::store::StoreError;
+
+/// How many keys of an import are named; whoever has more wrong lines has one mistake, not many.
+const MAX_NAMED_IMPORTS: usize = 50;
+
+/// Why a request was not carried out. It travels inside the response until `frame` knows the request's id.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    errors: Vec<MemberError>,
+    close: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct MemberError {
+    index: usize,
+    field: &'static str,
+    detail: &'static str,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem { status, code, detail: detail.into(), errors: Vec::new(), close: false }
+    }
+
+    /// The request cannot be understood.
+    pub(super) fn bad_request(detail: impl AsRef<str>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", without_keys(detail.as_ref()))
+    }
+
+    /// It can be understood, but a member is unknown or not allowed.
+    pub(super) fn invalid(detail: impl AsRef<str>) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", without_keys(detail.as_ref()))
+    }
+
+    /// No token, or not the right one.
+    pub(super) fn unauthorized(detail: &'static str) -> Problem {
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// No such thing.
+    pub(super) fn not_found(detail: &'static str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// The body is not JSON by its own account.
+    pub(super) fn unsupported_media_type() -> Problem {
+        let detail = "send Content-Type: application/json";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// The body is larger than `limit` bytes.
+    pub(super) fn body_too_large(limit: usize) -> Problem {
+        let detail = format!("at most {limit} bytes are allowed here");
+        Problem { close: true, ..Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail) }
+    }
+
+    /// The body took too long.
+    pub(super) fn request_timeout() -> Problem {
+        let detail = "the body of the request did not arrive in time";
+        Problem { close: true, ..Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail) }
+    }
+
+    /// A handler ended without an answer.
+    pub(super) fn internal() -> Problem {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "this gateway failed; see its log")
+    }
+
+    /// For an answer that was made by a library and says nothing in our words.
+    pub(super) fn of_status(status: StatusCode) -> Problem {
+        match status {
+            StatusCode::METHOD_NOT_ALLOWED => Problem::new(
+                status,
+                "method_not_allowed",
+                "this method is not allowed here; see the Allow header",
+            ),
+            StatusCode::NOT_FOUND => Problem::not_found("there is nothing here"),
+            status if status.is_client_error() => {
+                Problem::new(status, "bad_request", "the request cannot be read")
+            }
+            _ => Problem::internal(),
+        }
+    }
+
+    /// The answer, with all the members that our clients read.
+    pub(super) fn render(self, request_id: &str) -> Response {
+        let title = self.status.canonical_reason().unwrap_or("Error");
+        let mut body = json!({
+            "type": "about:blank",
+            "title": title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+            "error": self.code.to_ascii_uppercase(),
+            "message": self.detail,
+            "request_id": request_id,
+        });
+        if !self.errors.is_empty() {
+            body["errors"] = json!(self.errors);
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"keygate admin\"");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Without a body; `frame` renders it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The store's own words stay in the log: they may name its hosts.
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Problem {
+        match &error {
+            KeyError::Invalid(InvalidField { .. }) => Problem::invalid(error.to_string()),
+            KeyError::BadImports(bad) => {
+                Problem { errors: named(bad), ..Problem::invalid(error.to_string()) }
+            }
+            KeyError::NotFound => Problem::not_found("there is no such key"),
+            KeyError::Store(cause) => {
+                tracing::warn!(error = %cause, "the store failed a request to the admin API");
+                let detail = match cause {
+                    StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done",
+                    StoreError::Unavailable(_)
+                    | StoreError::TimedOut(_)
+                    | StoreError::CircuitOpen
+                    | StoreError::Busy => "the store does not answer; repeat the request",
+                };
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+            }
+            KeyError::ImportInterrupted { done, source } => {
+                tracing::warn!(error = %source, "the store failed during an import");
+                let written = done.created + done.already_there;
+                let detail = format!(
+                    "the store failed after {written} keys; repeat the whole import, which does no harm"
+                );
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+            }
+            KeyError::RevokedHereOnly(cause) => {
+                tracing::error!(error = %cause, "a revocation is in force on this gateway only");
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "revocation_not_stored",
+                    "the key is refused on this gateway from now on, but the store did not take the revocation: \
+                     other gateways do not know yet. Repeat the request until it succeeds",
+                )
+            }
+            KeyError::NoRandomness(_) | KeyError::NotUnique => {
+                tracing::error!(error = %error, "no key could be made");
+                Problem::internal()
+            }
+        }
+    }
+}
+
+fn named(bad: &[BadImport]) -> Vec<MemberError> {
+    let name = |bad: &BadImport| MemberError {
+        index: bad.index,
+        field: bad.problem.field,
+        detail: bad.problem.what,
+    };
+    bad.iter().take(MAX_NAMED_IMPORTS).map(name).collect()
+}

@@ -1,0 +1,293 @@
+//! The process: everything is made here, started in order, and stopped in order.
+//!
+//! Start: settings, addresses, store, feed, workers, and only then `ready`. Stop: not ready, no new connections, requests
+//! in flight, last-used dates, the store.
+
+mod demo;
+mod start;
+mod stores;
+
+pub use demo::demo;
+pub use start::{BindError, StartError};
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::{self, AdminState};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::events::FeedSink;
+use crate::keys::KeyService;
+use crate::observe::{Health, Metrics};
+use crate::proxy::gateway::{Gateway, HeadLimits, Limits, Shared};
+use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
+use crate::proxy::upstream::{Context, Dialer, Upstreams};
+use crate::store::KeyStore;
+use crate::usage::Usage;
+use crate::usage::flusher::Flusher;
+use crate::verify::cache::Capacity;
+use crate::verify::{Verifier, VerifierSettings};
+
+use start::{Listeners, start_logging};
+use stores::OpenStore;
+
+/// How long `--fail-fast`, `check` and `demo` wait for the store.
+const FAIL_FAST_WAIT: Duration = Duration::from_secs(2);
+/// How long the last flush of last-used dates may take on the way out.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// How long an admin request may still take on the way out.
+const ADMIN_DRAIN: Duration = Duration::from_secs(5);
+/// How often the fleet's settings are asked for while all is well, and how soon again if that failed.
+const FLEET_INTERVAL: Duration = Duration::from_secs(1);
+const FLEET_RETRY: Duration = Duration::from_millis(100);
+/// How often histograms are folded and gauges set.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How `serve` behaves beside its settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServeOptions {
+    /// End with an error if the store does not answer, instead of waiting for it.
+    pub fail_fast: bool,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It could not start; the error names what to change.
+pub fn serve(config: Config, options: ServeOptions) -> Result<(), StartError> {
+    start_logging(&config.log)?;
+    control_runtime()?.block_on(async {
+        let signal = start::shutdown_signal()?;
+        let listeners = Listeners::bind(&config).await?;
+        Gatehouse::open(config, options).await?.run(listeners, signal).await
+    })
+}
+
+/// Says for each thing that `serve` needs whether it is there: its name, and what was found or what is wrong.
+pub fn check(config: &Config) -> Vec<(String, Result<String, StartError>)> {
+    match control_runtime() {
+        Ok(control) => control.block_on(start::check(config)),
+        Err(error) => vec![("runtime".to_owned(), Err(error))],
+    }
+}
+
+/// The runtime of everything that is not a client's request: admin, feed, flusher, loads.
+fn control_runtime() -> Result<Runtime, StartError> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build();
+    runtime.map_err(StartError::Runtime)
+}
+
+/// Everything behind the listeners, open and running.
+struct Gatehouse {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    verifier: Arc<Verifier>,
+    usage: Arc<Usage>,
+    keys: Arc<KeyService>,
+    flusher: JoinHandle<()>,
+    /// Turns true when the last request is done.
+    stop: watch::Sender<bool>,
+}
+
+impl Gatehouse {
+    /// Opens the store, subscribes to its events, and begins to ask for what the fleet shares.
+    async fn open(config: Config, options: ServeOptions) -> Result<Gatehouse, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let metrics = Arc::new(Metrics::new());
+        let health = Arc::new(Health::new());
+        let (stop, stopped) = watch::channel(false);
+
+        let opened = OpenStore::open(&config, &clock)?;
+        let store = opened.guarded(&config.lookup, &clock);
+        let verifier = Arc::new(Verifier::new(
+            Arc::clone(&store),
+            &verifier_settings(&config),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            tokio::runtime::Handle::current(),
+        ));
+        let sink: Arc<dyn FeedSink> = Arc::clone(&verifier) as Arc<dyn FeedSink>;
+        opened.start_feed(Arc::clone(&sink), &clock, ended(stopped.clone()));
+
+        let usage = Arc::new(Usage::new(config.usage.max_pending, Arc::clone(&metrics)));
+        let flusher = Flusher::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&metrics));
+        let flusher = tokio::spawn(flusher.run(config.usage.flush_interval, ended(stopped)));
+        let keys = Arc::new(KeyService::new(
+            Arc::clone(&store),
+            sink,
+            config.key_format.clone(),
+            Arc::clone(&clock),
+        ));
+        let revoking = Arc::clone(&keys);
+        tokio::spawn(async move { revoking.keep_writing_revocations().await });
+        tokio::spawn(follow_fleet(Arc::clone(&verifier), store, Arc::clone(&health)));
+        tokio::spawn(upkeep(Arc::clone(&verifier), Arc::clone(&metrics)));
+
+        let gatehouse = Gatehouse { config, clock, metrics, health, verifier, usage, keys, flusher, stop };
+        if options.fail_fast && !gatehouse.health.synced_within(FAIL_FAST_WAIT).await {
+            return Err(StartError::StoreUnreachable { store: gatehouse.config.store.to_string() });
+        }
+        Ok(gatehouse)
+    }
+
+    /// Serves on `listeners` until `shutdown`, then drains: not ready, no new connections, requests in flight,
+    /// last-used dates.
+    async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+        let (drain, draining) = watch::channel(false);
+        let workers = self.start_workers(&draining)?;
+        let observing = self.start_admin(listeners.admin, listeners.observe);
+        start::announce("gateway", &listeners.gateway);
+        let accepting = tokio::spawn(async move {
+            workers.accept(listeners.gateway, draining).await;
+            workers
+        });
+
+        shutdown.await;
+        tracing::info!("draining");
+        self.health.drain();
+        drain.send_replace(true);
+        let workers = accepting.await.map_err(StartError::Ended)?;
+        tokio::task::spawn_blocking(move || workers.join()).await.map_err(StartError::Ended)?;
+        self.stop.send_replace(true);
+        if tokio::time::timeout(LAST_FLUSH, self.flusher).await.is_err() {
+            tracing::error!(
+                keys = self.usage.pending(),
+                "last-used dates could not be written before the end"
+            );
+        }
+        for listener in observing {
+            if tokio::time::timeout(ADMIN_DRAIN, listener).await.is_err() {
+                tracing::warn!("an admin request was cut off");
+            }
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn start_workers(&self, draining: &watch::Receiver<bool>) -> Result<Workers, StartError> {
+        let config = &self.config;
+        let shared = Arc::new(Shared {
+            key_format: config.key_format.clone(),
+            verifier: Arc::clone(&self.verifier),
+            usage: Arc::clone(&self.usage),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            limits: Limits {
+                head: HeadLimits {
+                    max_bytes: config.limits.max_header_bytes,
+                    max_lines: config.limits.max_headers,
+                },
+                max_body_bytes: config.limits.max_body_bytes,
+                body_idle: config.timeouts.body_idle,
+            },
+        });
+        let context = Context {
+            settings: Arc::new(config.upstream.clone()),
+            body_idle: config.timeouts.body_idle,
+            verifier: Arc::clone(&self.verifier),
+            dialer: Arc::new(Dialer::new(config.upstream.ca_file.as_deref())?),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let (live, sandbox) = (config.upstream_live.clone(), config.upstream_sandbox.clone());
+        let gateway = move || {
+            Gateway::new(Upstreams::new(live.as_ref(), sandbox.as_ref(), &context), Arc::clone(&shared))
+        };
+        let settings = WorkerSettings {
+            workers: config.workers,
+            max_connections: config.limits.max_connections,
+            deadlines: Deadlines {
+                head: config.timeouts.header,
+                idle: config.timeouts.idle,
+                write: config.timeouts.body_idle,
+            },
+            drain_timeout: config.drain_timeout,
+        };
+        Workers::start(&settings, Arc::clone(&self.metrics), draining, gateway).map_err(StartError::Runtime)
+    }
+
+    /// Admin API, probes and metrics. They go on while the gateway drains, and end with it.
+    fn start_admin(&self, admin: Option<TcpListener>, observe: Option<TcpListener>) -> Vec<JoinHandle<()>> {
+        let metrics = Arc::clone(&self.metrics);
+        let render: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(move || metrics.render());
+        let mut serving = Vec::new();
+        let mut serve = |name, listener: TcpListener, router| {
+            start::announce(name, &listener);
+            serving.push(tokio::spawn(admin::serve(listener, router, ended(self.stop.subscribe()))));
+        };
+        if let Some(listener) = admin {
+            let state = AdminState {
+                keys: Arc::clone(&self.keys),
+                token: self.config.admin_token.clone(),
+                health: Arc::clone(&self.health),
+                metrics: Arc::clone(&render),
+                clock: Arc::clone(&self.clock),
+            };
+            serve("admin", listener, admin::router(state));
+        }
+        if let Some(listener) = observe {
+            serve("observe", listener, admin::observe_router(Arc::clone(&self.health), render));
+        }
+        serving
+    }
+}
+
+fn verifier_settings(config: &Config) -> VerifierSettings {
+    VerifierSettings {
+        capacity: Capacity {
+            max_bytes: config.cache.max_bytes,
+            ttl: config.cache.ttl,
+            unknown_entries: config.cache.unknown_entries,
+            unknown_ttl: config.cache.unknown_ttl,
+        },
+        max_staleness: config.cache.max_staleness,
+        unchecked_per_second: config.lookup.unchecked_per_second,
+        unchecked_at_once: config.lookup.unchecked_max_concurrent,
+    }
+}
+
+/// Asks for what the fleet shares: until it is known, then each second, and whenever it may have changed.
+async fn follow_fleet(verifier: Arc<Verifier>, store: Arc<dyn KeyStore>, health: Arc<Health>) {
+    let mut answered = None;
+    loop {
+        let refreshed = verifier.refresh_fleet(&*store).await;
+        if answered != Some(refreshed.is_ok()) {
+            match &refreshed {
+                Ok(()) => tracing::info!("the store answers"),
+                Err(error) => tracing::warn!(%error, "the store does not answer; trying on"),
+            }
+        }
+        answered = Some(refreshed.is_ok());
+        health.store_answers(refreshed.is_ok());
+        if refreshed.is_ok() {
+            health.sync();
+            tokio::select! {
+                () = tokio::time::sleep(FLEET_INTERVAL) => {}
+                () = verifier.fleet_changed() => {}
+            }
+        } else {
+            tokio::time::sleep(FLEET_RETRY).await;
+        }
+    }
+}
+
+async fn upkeep(verifier: Arc<Verifier>, metrics: Arc<Metrics>) {
+    loop {
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
+        metrics.run_upkeep();
+        verifier.report();
+    }
+}
+
+/// Completes when `signal` turns true, or nobody is left to turn it.
+async fn ended(mut signal: watch::Receiver<bool>) {
+    drop(signal.wait_for(|ended| *ended).await);
+}

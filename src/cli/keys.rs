@@ -1,0 +1,337 @@
+//! `keygate keys`.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use crate::keys::{MalformedExpiry, RelativeExpiry};
+use crate::model::{Environment, KeyId, Timestamp};
+
+use super::api::{Api, ApiArguments};
+use super::failure::Failure;
+use super::table::{Table, date, printable, time};
+use super::{World, import, print};
+
+/// Keys in one page of a list.
+const PAGE: usize = 200;
+/// More than a key has; what is longer is a file in the wrong place.
+const MAX_INPUT: u64 = 4096;
+
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
+pub(super) struct KeysArguments {
+    #[command(flatten)]
+    api: ApiArguments,
+    /// Prints what the admin API answers, as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Makes a key, and shows it for the only time.
+    Create {
+        /// Where the key will be used, as "Production Server".
+        #[arg(long)]
+        label: String,
+        /// live or sandbox.
+        #[arg(long = "env", value_name = "ENVIRONMENT")]
+        environment: Environment,
+        /// Whose key it is [default: default].
+        #[arg(long)]
+        team: Option<String>,
+        /// When it stops working: 30d, 12h, or 2026-01-31T12:00:00Z.
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<Expiry>,
+    },
+    /// Lists keys, newest first.
+    List {
+        /// Only this team's.
+        #[arg(long)]
+        team: Option<String>,
+        /// Only live or sandbox.
+        #[arg(long = "env", value_name = "ENVIRONMENT")]
+        environment: Option<Environment>,
+        /// Only those with this status.
+        #[arg(long)]
+        status: Option<Status>,
+        /// At most so many.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Shows one key.
+    Show {
+        /// As `keys list` shows it: key_…
+        id: KeyId,
+    },
+    /// Revokes a key, at once and for ever.
+    Revoke(RevokeArguments),
+    /// Takes over existing keys by their SHA-256: JSON lines, or CSV with sha256,label,environment[,team].
+    Import {
+        /// `-` is standard input.
+        file: PathBuf,
+    },
+}
+
+/// One of both.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RevokeArguments {
+    /// As `keys list` shows it: key_…
+    id: Option<KeyId>,
+    /// Reads the key itself from standard input: for whoever found one and has no id.
+    #[arg(long)]
+    key_stdin: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Status {
+    Active,
+    Expired,
+    Revoked,
+}
+
+/// A moment, or a length of life.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    At(Timestamp),
+    In(RelativeExpiry),
+}
+
+impl FromStr for Expiry {
+    type Err = MalformedExpiry;
+
+    fn from_str(text: &str) -> Result<Expiry, MalformedExpiry> {
+        match text.parse() {
+            Ok(moment) => Ok(Expiry::At(moment)),
+            Err(_) => text.parse().map(Expiry::In),
+        }
+    }
+}
+
+/// A key as the admin API shows it; more members may come.
+#[derive(Debug, Deserialize)]
+struct Key {
+    id: KeyId,
+    label: String,
+    team: String,
+    environment: Environment,
+    display: String,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    status: String,
+    #[serde(default)]
+    uses: u64,
+}
+
+pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestamp) -> Result<(), Failure> {
+    let api = Api::open(&arguments.api, world)?;
+    let json = arguments.json;
+    match arguments.command {
+        KeysCommand::Create { label, environment, team, expires } => {
+            let mut body = json!({ "label": label, "environment": environment });
+            if let Some(team) = team {
+                body["team"] = team.into();
+            }
+            match expires {
+                Some(Expiry::At(moment)) => body["expires_at"] = moment.to_string().into(),
+                Some(Expiry::In(RelativeExpiry(life))) => {
+                    body["expires_in"] = format!("{}s", life.as_secs()).into()
+                }
+                None => {}
+            }
+            let created = api.post("/v1/keys", &body)?;
+            show_created(world, &created, json, now)
+        }
+        KeysCommand::List { team, environment, status, limit } => {
+            let status = status.and_then(|status| status.to_possible_value());
+            let filters = [
+                ("team", team),
+                ("environment", environment.map(|environment| environment.to_string())),
+                ("status", status.map(|status| status.get_name().to_owned())),
+            ];
+            let keys = list(&api, &filters, limit.unwrap_or(usize::MAX))?;
+            match json {
+                true => print_json(world, &json!({ "data": keys })),
+                false => print(world, &table(&keys, now)?),
+            }
+        }
+        KeysCommand::Show { id } => {
+            let key = api.get(&format!("/v1/keys/{id}"))?;
+            match json {
+                true => print_json(world, &key),
+                false => print(world, &card(&read(&key)?, now)),
+            }
+        }
+        KeysCommand::Revoke(RevokeArguments { id, key_stdin: _ }) => {
+            let revoked = match id {
+                Some(id) => api.post(&format!("/v1/keys/{id}/revoke"), &json!({}))?,
+                None => api.post("/v1/keys/revoke", &json!({ "key": read_key(world)?.as_str() }))?,
+            };
+            match json {
+                true => print_json(world, &revoked),
+                false => print(world, &revocation(&revoked, now)?),
+            }
+        }
+        KeysCommand::Import { file } => {
+            let done = import::import(&api, &file, world, now)?;
+            match json {
+                true => print_json(world, &done),
+                false => {
+                    let (created, known) = (&done["created"], &done["already_there"]);
+                    print(world, &format!("{created} keys imported, {known} were there already.\n"))
+                }
+            }
+        }
+    }
+}
+
+/// Prints a new key. If that fails the key is lost, and its owner must hear of it.
+fn show_created(world: &mut World<'_>, created: &Value, json: bool, now: Timestamp) -> Result<(), Failure> {
+    let printed = match json {
+        true => print_json(world, created),
+        false => {
+            let key = created["key"].as_str().ok_or_else(|| not_understood("it has no key"))?;
+            let mut text = card(&read(created)?, now);
+            let _ = write!(
+                text,
+                "\n{key}\n\nThis is the only time that the key is shown. Keep it in a secrets manager.\n"
+            );
+            print(world, &text)
+        }
+    };
+    printed.map_err(|_| {
+        let id = created["id"].as_str().unwrap_or("of an unknown id");
+        Failure::other(anyhow!(
+            "the key {id} was made but could not be shown; revoke it with `keygate keys revoke {id}` and make another"
+        ))
+    })
+}
+
+/// All pages, up to `limit` keys.
+fn list(api: &Api, filters: &[(&str, Option<String>)], limit: usize) -> Result<Vec<Value>, Failure> {
+    let mut keys = Vec::new();
+    let mut cursor: Option<String> = None;
+    while keys.len() < limit {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &PAGE.min(limit - keys.len()).to_string());
+        for (name, value) in filters {
+            query.extend_pairs(value.iter().map(|value| (name, value)));
+        }
+        query.extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
+        let mut page = api.get(&format!("/v1/keys?{}", query.finish()))?;
+        match page["data"].take() {
+            Value::Array(data) => keys.extend(data),
+            _ => return Err(not_understood("it has no list")),
+        }
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+/// The key that stands alone on standard input.
+fn read_key(world: &mut World<'_>) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    world
+        .input
+        .take(MAX_INPUT)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::usage(anyhow!("--key-stdin: standard input cannot be read: {error}")))?;
+    match text.trim() {
+        "" => Err(Failure::usage(anyhow!("--key-stdin: standard input is empty; pipe the key into it"))),
+        key => Ok(Zeroizing::new(key.to_owned())),
+    }
+}
+
+fn read(key: &Value) -> Result<Key, Failure> {
+    Key::deserialize(key).map_err(|error| not_understood(&error.to_string()))
+}
+
+fn not_understood(why: &str) -> Failure {
+    Failure::other(anyhow!("the admin API's answer is not understood: {why}; is it of another version?"))
+}
+
+fn table(keys: &[Value], now: Timestamp) -> Result<String, Failure> {
+    if keys.is_empty() {
+        return Ok("No keys.\n".to_owned());
+    }
+    let mut table = Table::new([
+        "ID",
+        "LABEL",
+        "ENVIRONMENT",
+        "TEAM",
+        "KEY",
+        "STATUS",
+        "CREATED",
+        "LAST USED",
+        "EXPIRES",
+    ]);
+    for key in keys {
+        let key = read(key)?;
+        table.row([
+            key.id.to_string(),
+            printable(&key.label),
+            key.environment.to_string(),
+            printable(&key.team),
+            printable(&key.display),
+            printable(&key.status),
+            date(key.created_at, now),
+            key.last_used_at.map_or_else(|| "never".to_owned(), |used| date(used, now)),
+            key.expires_at.map_or_else(|| "never".to_owned(), |expiry| date(expiry, now)),
+        ]);
+    }
+    Ok(table.to_string())
+}
+
+fn card(key: &Key, now: Timestamp) -> String {
+    let moment =
+        |moment: Option<Timestamp>| moment.map_or_else(|| "never".to_owned(), |moment| time(moment, now));
+    let mut lines = vec![
+        ("id", key.id.to_string()),
+        ("label", printable(&key.label)),
+        ("environment", key.environment.to_string()),
+        ("team", printable(&key.team)),
+        ("key", printable(&key.display)),
+        ("status", printable(&key.status)),
+        ("created", time(key.created_at, now)),
+        ("expires", moment(key.expires_at)),
+        ("last used", moment(key.last_used_at)),
+        ("uses", key.uses.to_string()),
+    ];
+    if key.revoked_at.is_some() {
+        lines.push(("revoked", moment(key.revoked_at)));
+    }
+    lines.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:<13}{value}");
+        text
+    })
+}
+
+fn revocation(revoked: &Value, now: Timestamp) -> Result<String, Failure> {
+    let key = read(revoked)?;
+    let when = key.revoked_at.map_or_else(|| "now".to_owned(), |moment| time(moment, now));
+    let (id, label) = (key.id, printable(&key.label));
+    Ok(match revoked["revocation"]["newly_revoked"].as_bool() {
+        Some(false) => format!("{id} ({label}) was revoked before: {when}.\n"),
+        _ => format!("{id} ({label}) is revoked, for ever.\n"),
+    })
+}
+
+fn print_json(world: &mut World<'_>, value: &Value) -> Result<(), Failure> {
+    print(world, &format!("{value:#}\n"))
+}

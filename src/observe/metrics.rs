@@ -1,0 +1,299 @@
+//! Metrics, as verbs.
+//!
+//! Every handle is resolved once, here; recording is an atomic or two. Label sets are closed: they come from the
+//! enums of the vocabulary, never from a request.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::model::{Denial, EventKind};
+
+/// Seconds; from 10 µs, where a cache hit lies, to the longest time-out.
+const BUCKETS: [f64; 20] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 35.0,
+];
+
+/// Where a verification got its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From this gateway's memory.
+    Cache,
+    /// From the store.
+    Store,
+}
+
+/// What the cache said to a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A record that may be used.
+    Hit,
+    /// Remembered as unknown.
+    Unknown,
+    /// A record that may not be used any more.
+    Stale,
+    /// Nothing.
+    Miss,
+}
+
+/// What was asked of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOperation {
+    /// The look-up of a key.
+    Find,
+    /// A batch of uses.
+    RecordUses,
+    /// The fleet's settings.
+    Fleet,
+}
+
+/// How the store answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreResult {
+    /// It did.
+    Ok,
+    /// It failed or could not be reached.
+    Failed,
+    /// It did not answer in time.
+    TimedOut,
+    /// It was not asked: the circuit is open, or too many were asking.
+    NotAsked,
+}
+
+/// Every metric of keygate.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    forwarded: Counter,
+    abandoned: Counter,
+    denied: [Counter; Denial::ALL.len()],
+    request_duration: Histogram,
+    upstream_duration: Histogram,
+    verified_by_cache: Histogram,
+    verified_by_store: Histogram,
+    lookups: [Counter; 4],
+    cache_entries: Gauge,
+    store_requests: [[Counter; 4]; 3],
+    events_applied: [Counter; EventKind::ALL.len()],
+    event_propagation: Histogram,
+    feed_gaps: Counter,
+    feed_connected: Gauge,
+    currency_age: Gauge,
+    usage_pending: Gauge,
+    usage_flushed: Counter,
+    usage_dropped: Counter,
+    connections: Gauge,
+}
+
+impl Metrics {
+    /// A registry of its own, so that several gateways can live in one process.
+    pub fn new() -> Metrics {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&BUCKETS)
+            .expect("the buckets are a non-empty constant")
+            .build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            gauge!("keygate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            let outcome = |outcome: &'static str| counter!("keygate_requests_total", "outcome" => outcome);
+            let verified = |source: &'static str| metrics::histogram!("keygate_verify_duration_seconds", "source" => source);
+            let lookup = |result: &'static str| counter!("keygate_cache_lookups_total", "result" => result);
+            let asked = |operation: &'static str| {
+                ["ok", "failed", "timed_out", "not_asked"].map(|result| {
+                    counter!("keygate_store_requests_total", "operation" => operation, "result" => result)
+                })
+            };
+            Metrics {
+                handle,
+                forwarded: outcome("forwarded"),
+                abandoned: outcome("abandoned"),
+                denied: Denial::ALL.map(|denial| outcome(denial.code())),
+                request_duration: metrics::histogram!("keygate_request_duration_seconds"),
+                upstream_duration: metrics::histogram!("keygate_upstream_duration_seconds"),
+                verified_by_cache: verified("cache"),
+                verified_by_store: verified("store"),
+                lookups: ["hit", "unknown", "stale", "miss"].map(lookup),
+                cache_entries: gauge!("keygate_cache_entries"),
+                store_requests: ["find", "record_uses", "fleet"].map(asked),
+                events_applied: EventKind::ALL
+                    .map(|kind| counter!("keygate_events_applied_total", "kind" => kind.as_str())),
+                event_propagation: metrics::histogram!("keygate_event_propagation_seconds"),
+                feed_gaps: counter!("keygate_feed_gaps_total"),
+                feed_connected: gauge!("keygate_feed_connected"),
+                currency_age: gauge!("keygate_currency_age_seconds"),
+                usage_pending: gauge!("keygate_usage_pending"),
+                usage_flushed: counter!("keygate_usage_flushed_total"),
+                usage_dropped: counter!("keygate_usage_dropped_total"),
+                connections: gauge!("keygate_connections"),
+            }
+        })
+    }
+
+    /// A request was answered by the upstream, `took` after it came in.
+    pub fn forward(&self, took: Duration) {
+        self.forwarded.increment(1);
+        self.request_duration.record(took.as_secs_f64());
+    }
+
+    /// A request was refused, `took` after it came in.
+    pub fn deny(&self, denial: Denial, took: Duration) {
+        let index = Denial::ALL.iter().position(|&each| each == denial).expect("ALL has every denial");
+        self.denied[index].increment(1);
+        self.request_duration.record(took.as_secs_f64());
+    }
+
+    /// The client went away before its request was decided.
+    pub fn abandon(&self) {
+        self.abandoned.increment(1);
+    }
+
+    /// The upstream's answer began `took` after the request was handed to it.
+    pub fn upstream_answered(&self, took: Duration) {
+        self.upstream_duration.record(took.as_secs_f64());
+    }
+
+    /// A key was judged.
+    pub fn verified(&self, source: Source, took: Duration) {
+        let histogram = match source {
+            Source::Cache => &self.verified_by_cache,
+            Source::Store => &self.verified_by_store,
+        };
+        histogram.record(took.as_secs_f64());
+    }
+
+    /// The cache was asked.
+    pub fn looked_up(&self, result: Lookup) {
+        self.lookups[result as usize].increment(1);
+    }
+
+    /// The store was asked.
+    pub fn asked_store(&self, operation: StoreOperation, result: StoreResult) {
+        self.store_requests[operation as usize][result as usize].increment(1);
+    }
+
+    /// An event took effect here, `late` after the store wrote it.
+    pub fn applied_event(&self, kind: EventKind, late: Duration) {
+        self.events_applied[kind as usize].increment(1);
+        self.event_propagation.record(late.as_secs_f64());
+    }
+
+    /// Events of one shard may have been missed; its records are loaded again.
+    pub fn feed_gap(&self) {
+        self.feed_gaps.increment(1);
+    }
+
+    /// The subscription stands, or does not.
+    pub fn feed_connected(&self, connected: bool) {
+        self.feed_connected.set(if connected { 1.0 } else { 0.0 });
+    }
+
+    /// How old the oldest shard's proof of currency is.
+    pub fn currency_age(&self, age: Duration) {
+        self.currency_age.set(age.as_secs_f64());
+    }
+
+    /// How many keys the cache holds.
+    pub fn cache_holds(&self, entries: u64) {
+        self.cache_entries.set(entries as f64);
+    }
+
+    /// How many keys have uses that are not written yet.
+    pub fn usage_waits(&self, keys: usize) {
+        self.usage_pending.set(keys as f64);
+    }
+
+    /// The uses of so many keys were written.
+    pub fn usage_flushed(&self, keys: usize) {
+        self.usage_flushed.increment(keys as u64);
+    }
+
+    /// A use could not be kept: too many keys wait to be written.
+    pub fn usage_dropped(&self) {
+        self.usage_dropped.increment(1);
+    }
+
+    /// A client connected.
+    pub fn connection_opened(&self) {
+        self.connections.increment(1.0);
+    }
+
+    /// A client's connection ended.
+    pub fn connection_closed(&self) {
+        self.connections.decrement(1.0);
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds queued histogram samples; to be called every few seconds, or they pile up until a scrape.
+    pub fn run_upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+fn describe() {
+    describe_gauge!("keygate_build_info", "Always 1; the version is in its label.");
+    describe_counter!(
+        "keygate_requests_total",
+        "Requests by final outcome: forwarded, abandoned or why refused."
+    );
+    describe_histogram!(
+        "keygate_request_duration_seconds",
+        "From a request's head to the head of its answer."
+    );
+    describe_histogram!(
+        "keygate_upstream_duration_seconds",
+        "From handing a request on to the head of the answer."
+    );
+    describe_histogram!(
+        "keygate_verify_duration_seconds",
+        "Time to judge a key, by where the answer came from."
+    );
+    describe_counter!("keygate_cache_lookups_total", "Look-ups in the cache by what it said.");
+    describe_gauge!("keygate_cache_entries", "Keys in the cache.");
+    describe_counter!("keygate_store_requests_total", "Requests to the store on behalf of traffic.");
+    describe_counter!("keygate_events_applied_total", "Events that took effect here.");
+    describe_histogram!("keygate_event_propagation_seconds", "From the store's write to the effect here.");
+    describe_counter!("keygate_feed_gaps_total", "Times that a shard's events may have been missed.");
+    describe_gauge!("keygate_feed_connected", "1 while the event subscription stands.");
+    describe_gauge!(
+        "keygate_currency_age_seconds",
+        "Age of the oldest shard's proof that nothing was missed."
+    );
+    describe_gauge!("keygate_usage_pending", "Keys whose last use is not written yet.");
+    describe_counter!("keygate_usage_flushed_total", "Last uses written to the store.");
+    describe_counter!("keygate_usage_dropped_total", "Uses not kept because too many keys were waiting.");
+    describe_gauge!("keygate_connections", "Open client connections.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_rendered() {
+        let metrics = Metrics::new();
+        metrics.deny(Denial::KeyRevoked, Duration::from_micros(12));
+        metrics.asked_store(StoreOperation::Find, StoreResult::TimedOut);
+        let text = metrics.render();
+        assert!(text.contains("keygate_requests_total{outcome=\"key_revoked\"} 1"), "{text}");
+        assert!(text.contains("keygate_requests_total{outcome=\"forwarded\"} 0"), "{text}");
+        assert!(
+            text.contains("keygate_store_requests_total{operation=\"find\",result=\"timed_out\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("keygate_request_duration_seconds_bucket{le=\"0.000025\"} 1"), "{text}");
+    }
+}

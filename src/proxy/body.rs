@@ -1,0 +1,266 @@
+//! Bodies on their way through: streamed, never gathered, with the deadlines that hyper does not have.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::clock::{Clock, Tick};
+use crate::model::Denial;
+
+use super::connection::Busy;
+use super::upstream::Lease;
+
+/// A body broke off on its way.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Nothing came for too long.
+    #[error("the body stalled")]
+    Stalled,
+    /// More came than is let through.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The connection failed.
+    #[error("the body broke off: {0}")]
+    Broken(#[source] hyper::Error),
+}
+
+/// A deadline for each piece of a body. Costs nothing while pieces come without waiting.
+struct IdleTimer {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl IdleTimer {
+    fn new(limit: Duration) -> IdleTimer {
+        IdleTimer { limit, sleep: None, armed: false }
+    }
+
+    fn progress(&mut self) {
+        self.armed = false;
+    }
+
+    /// Ready when nothing has come for the limit.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if !self.armed {
+            sleep.set(tokio::time::sleep(limit));
+            self.armed = true;
+        }
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// A client's body on its way to the upstream.
+pub struct RequestBody {
+    incoming: Incoming,
+    progress: Option<Rc<Progress>>,
+    timer: IdleTimer,
+    /// Bytes that may still come.
+    allowed: u64,
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestBody")
+    }
+}
+
+/// How far a request's body has come. For those who wait for the answer.
+pub(super) struct Progress {
+    clock: Arc<dyn Clock>,
+    last: Cell<Tick>,
+    failure: Cell<Option<Denial>>,
+}
+
+impl Progress {
+    fn begin(clock: Arc<dyn Clock>) -> Progress {
+        Progress { last: Cell::new(clock.now().tick), clock, failure: Cell::new(None) }
+    }
+
+    /// When the last piece went through.
+    pub(super) fn last(&self) -> Tick {
+        self.last.get()
+    }
+
+    /// Why the body broke off, if the client is to be told.
+    pub(super) fn failure(&self) -> Option<Denial> {
+        self.failure.get()
+    }
+}
+
+impl RequestBody {
+    /// Lets `incoming` through: at most `max_bytes`, and no pause longer than `idle`.
+    pub(super) fn new(
+        incoming: Incoming,
+        max_bytes: Option<u64>,
+        idle: Duration,
+        clock: &Arc<dyn Clock>,
+    ) -> RequestBody {
+        let progress = (!incoming.is_end_stream()).then(|| Rc::new(Progress::begin(Arc::clone(clock))));
+        RequestBody {
+            incoming,
+            progress,
+            timer: IdleTimer::new(idle),
+            allowed: max_bytes.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Follows the body after it was handed on; `None` if there is none.
+    pub(super) fn progress(&self) -> Option<Rc<Progress>> {
+        self.progress.clone()
+    }
+
+    fn fail(
+        &self,
+        denial: Option<Denial>,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(progress) = &self.progress {
+            progress.failure.set(denial);
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(polled) => polled,
+            Poll::Pending => {
+                ready!(self.timer.poll_expired(cx));
+                return self.fail(Some(Denial::RequestTimeout), BodyError::Stalled);
+            }
+        };
+        self.timer.progress();
+        if let Some(progress) = &self.progress {
+            progress.last.set(progress.clock.now().tick);
+        }
+        match polled {
+            None => Poll::Ready(None),
+            Some(Err(broken)) => self.fail(None, BodyError::Broken(broken)),
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match self.allowed.checked_sub(size) {
+                    Some(allowed) => {
+                        self.allowed = allowed;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => self.fail(Some(Denial::BodyTooLarge), BodyError::TooLarge),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The body of an answer to a client.
+pub struct ResponseBody {
+    content: Content,
+    /// Tells the connection's deadlines that a request is being served.
+    _busy: Option<Busy>,
+}
+
+enum Content {
+    /// The upstream's answer. Its connection goes back to the pool when the answer is through.
+    Upstream { incoming: Incoming, lease: Option<Lease>, timer: IdleTimer },
+    /// An answer of our own.
+    Own(Bytes),
+}
+
+impl ResponseBody {
+    /// The upstream's answer: no pause longer than `idle`.
+    pub(super) fn upstream(incoming: Incoming, lease: Lease, idle: Duration) -> ResponseBody {
+        let mut content = Content::Upstream { incoming, lease: Some(lease), timer: IdleTimer::new(idle) };
+        content.release_if_through();
+        ResponseBody { content, _busy: None }
+    }
+
+    /// An answer of our own.
+    pub(super) fn own(bytes: Bytes) -> ResponseBody {
+        ResponseBody { content: Content::Own(bytes), _busy: None }
+    }
+
+    /// Holds `busy` until the answer is through.
+    pub(super) fn while_busy(self, busy: Busy) -> ResponseBody {
+        ResponseBody { _busy: Some(busy), ..self }
+    }
+}
+
+impl Content {
+    fn release_if_through(&mut self) {
+        if let Content::Upstream { incoming, lease, .. } = self
+            && incoming.is_end_stream()
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.content {
+            Content::Own(bytes) => {
+                let bytes = std::mem::take(bytes);
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+            Content::Upstream { incoming, timer, .. } => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(polled) => {
+                    timer.progress();
+                    polled
+                }
+                Poll::Pending => {
+                    ready!(timer.poll_expired(cx));
+                    return Poll::Ready(Some(Err(BodyError::Stalled)));
+                }
+            },
+        };
+        self.content.release_if_through();
+        Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Content::Own(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Upstream { incoming, .. } => incoming.size_hint(),
+            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Is this a request that every hop reads the same way?
+//!
+//! hyper parses and frames; what it lets through and others have read differently is refused here. Nothing is ever
+//! passed on as bytes: the request is written anew.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method, Uri, Version};
+
+use crate::model::Denial;
+
+/// How large a request head may be.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes of names and values.
+    pub max_bytes: usize,
+    /// Lines.
+    pub max_lines: usize,
+}
+
+/// Checks the head of a request, and gives it one form: the target in origin form, the host in `Host`.
+///
+/// # Errors
+/// [`Denial::HeadersTooLarge`]; [`Denial::BodyTooLarge`] if that can be seen already; or [`Denial::BadRequest`]:
+/// not exactly one valid host, an ambiguous or unknown transfer coding, or a method that is no request to the API.
+pub(super) fn check(
+    head: &mut Parts,
+    limits: &HeadLimits,
+    max_body_bytes: Option<u64>,
+) -> Result<(), Denial> {
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > limits.max_bytes || head.headers.len() > limits.max_lines {
+        return Err(Denial::HeadersTooLarge);
+    }
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Denial::BadRequest);
+    }
+    check_host(head)?;
+    check_length(head, max_body_bytes)
+}
+
+/// RFC 9112, section 3.2: exactly one Host, valid; where the target names a host too, that one counts.
+/// Only HTTP/1.0 clients may leave it out.
+fn check_host(head: &mut Parts) -> Result<(), Denial> {
+    let mut hosts = head.headers.get_all(HOST).into_iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_authority(host) => {}
+        (None, None) if head.version == Version::HTTP_10 => {}
+        _ => return Err(Denial::BadRequest),
+    }
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Denial::BadRequest)?;
+        if !is_authority(&host) {
+            return Err(Denial::BadRequest);
+        }
+        head.headers.insert(HOST, host);
+        head.uri = Uri::from(head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+    }
+    Ok(())
+}
+
+fn is_authority(host: &HeaderValue) -> bool {
+    let valid =
+        |text: &str| Authority::try_from(text).is_ok_and(|authority| !authority.as_str().contains('@'));
+    host.to_str().is_ok_and(valid)
+}
+
+/// Only `chunked`, once, and never beside a length. hyper has refused lengths that differ or are no number, and
+/// has removed a length beside a transfer coding, after which it closes the connection (RFC 9112, section 6.1).
+fn check_length(head: &Parts, max_body_bytes: Option<u64>) -> Result<(), Denial> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).into_iter();
+    let length = head.headers.get(CONTENT_LENGTH);
+    match (codings.next(), codings.next(), length) {
+        (None, None, Some(length)) if exceeds(length, max_body_bytes) => Err(Denial::BodyTooLarge),
+        (None, None, _) => Ok(()),
+        (Some(coding), None, None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Denial::BadRequest),
+    }
+}
+
+fn exceeds(length: &HeaderValue, max: Option<u64>) -> bool {
+    let length: Option<u64> = length.to_str().ok().and_then(|text| text.parse().ok());
+    max.is_some_and(|max| length.is_none_or(|length| length > max))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { max_bytes: 200, max_lines: 4 };
+
+    fn judge(lines: &[(&str, &str)]) -> Result<(), Denial> {
+        judge_request(Request::get("/v1/wallets"), lines).map(drop)
+    }
+
+    fn judge_request(mut request: http::request::Builder, lines: &[(&str, &str)]) -> Result<Parts, Denial> {
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        check(&mut head, &LIMITS, Some(10)).map(|()| head)
+    }
+
+    #[test]
+    fn exactly_one_valid_host() {
+        for host in ["api.example", "api.example:8080", "127.0.0.1", "[::1]:80"] {
+            assert_eq!(judge(&[("host", host)]), Ok(()), "{host}");
+        }
+        assert_eq!(judge(&[]), Err(Denial::BadRequest));
+        assert_eq!(judge(&[("host", "a"), ("host", "a")]), Err(Denial::BadRequest));
+        for host in ["", "a b", "user@a", "a/b", "a?b", "a:b:c"] {
+            assert_eq!(judge(&[("host", host)]), Err(Denial::BadRequest), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn an_http_1_0_client_may_leave_the_host_out() {
+        assert!(judge_request(Request::get("/").version(Version::HTTP_10), &[]).is_ok());
+    }
+
+    #[test]
+    fn only_chunked_and_only_once() {
+        let host = ("host", "a");
+        assert_eq!(judge(&[host, ("transfer-encoding", "Chunked")]), Ok(()));
+        for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity", ""] {
+            assert_eq!(judge(&[host, ("transfer-encoding", coding)]), Err(Denial::BadRequest), "{coding}");
+        }
+        let twice = [host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert_eq!(judge(&twice), Err(Denial::BadRequest));
+        let with_length = [host, ("transfer-encoding", "chunked"), ("content-length", "5")];
+        assert_eq!(judge(&with_length), Err(Denial::BadRequest));
+    }
+
+    #[test]
+    fn heads_are_bounded() {
+        let many = [("host", "a"), ("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
+        assert_eq!(judge(&many), Err(Denial::HeadersTooLarge));
+        let long = "x".repeat(200);
+        assert_eq!(judge(&[("host", "a"), ("a", &long)]), Err(Denial::HeadersTooLarge));
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_seen_in_the_head() {
+        assert_eq!(judge(&[("host", "a"), ("content-length", "10")]), Ok(()));
+        assert_eq!(judge(&[("host", "a"), ("content-length", "11")]), Err(Denial::BodyTooLarge));
+    }
+
+    #[test]
+    fn a_host_in_the_target_counts_and_the_target_becomes_a_path() {
+        let head = judge_request(Request::get("http://b.example/v1?q=%2F"), &[("host", "a")]).unwrap();
+        assert_eq!(head.uri, "/v1?q=%2F");
+        assert_eq!(head.headers[HOST], "b.example");
+        let with_user = judge_request(Request::get("http://user@b/"), &[("host", "a")]);
+        assert_eq!(with_user.err(), Some(Denial::BadRequest));
+    }
+
+    #[test]
+    fn no_tunnels_and_no_echoes() {
+        for method in [Method::CONNECT, Method::TRACE] {
+            let request = Request::builder().method(method).uri("a:80");
+            assert_eq!(judge_request(request, &[("host", "a")]).err(), Some(Denial::BadRequest));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The request path.
+//!
+//! [`Gateway::handle`] observes and renders; the inner function is the path itself, and each of its steps either
+//! goes on or ends with a rejection. One gateway serves one worker.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+
+use crate::clock::{Clock, Moment};
+use crate::model::{Denial, KeyFormat, KeyId};
+use crate::observe::{Metrics, Outcome, RequestScope};
+use crate::usage::Usage;
+use crate::verify::{Verifier, policy};
+
+use super::body::{RequestBody, ResponseBody};
+use super::framing;
+use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
+use super::respond::{self, Rejection};
+use super::{credential, upstream::Upstreams};
+
+pub use super::framing::HeadLimits;
+
+/// Serves the requests of one worker.
+pub struct Gateway {
+    upstreams: Upstreams,
+    shared: Arc<Shared>,
+    random: RefCell<fastrand::Rng>,
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// How keys are spelled.
+    pub key_format: KeyFormat,
+    /// Is this key good?
+    pub verifier: Arc<Verifier>,
+    /// When was it last used?
+    pub usage: Arc<Usage>,
+    /// What time is it?
+    pub clock: Arc<dyn Clock>,
+    /// What happened?
+    pub metrics: Arc<Metrics>,
+    /// How large may a request be?
+    pub limits: Limits,
+}
+
+/// How large a request may be, and how slow its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Its head.
+    pub head: HeadLimits,
+    /// Bytes of its body; `None` is without limit.
+    pub max_body_bytes: Option<u64>,
+    /// Between two pieces of its body.
+    pub body_idle: Duration,
+}
+
+impl Gateway {
+    /// A gateway in front of `upstreams`.
+    pub fn new(upstreams: Upstreams, shared: Arc<Shared>) -> Gateway {
+        Gateway { upstreams, shared, random: RefCell::new(fastrand::Rng::new()) }
+    }
+
+    /// Answers one request, whatever becomes of it, and counts it once.
+    pub(super) async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
+        let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
+        let (head, body) = request.into_parts();
+        let mut passage = Passage::begin(&head, client, scope.started(), self.fresh_id(&head));
+
+        let mut response = match self.forward_if_permitted(head, body, &mut passage).await {
+            Ok(response) => {
+                scope.end(Outcome::Forwarded);
+                passage.log_answer(&response);
+                response
+            }
+            Err(rejection) => {
+                scope.end(Outcome::Denied(rejection.denial));
+                passage.log_refusal(&rejection);
+                passage.refuse(rejection.denial)
+            }
+        };
+        passage.sign(&mut response);
+        response
+    }
+
+    /// Forwards a request if its key permits it. Until then nobody asks the client for its body.
+    async fn forward_if_permitted(
+        &self,
+        mut head: Parts,
+        body: Incoming,
+        passage: &mut Passage,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
+
+        framing::check(&mut head, &limits.head, limits.max_body_bytes)?;
+        headers::strip_reserved(&mut head.headers);
+        headers::strip_hop_by_hop(&mut head.headers);
+
+        let api_key = credential::take(&mut head.headers, key_format)?;
+        let verified = verifier.verify(&api_key, passage.began).await?;
+        drop(api_key);
+
+        let permit = policy::permit(verified, &self.upstreams.facts(), clock.now())?; // proof, made only here
+        passage.key_id = Some(permit.key_id());
+        usage.touch(permit.key_id(), passage.began.wall);
+
+        headers::identify(
+            &mut head.headers,
+            &permit,
+            passage.client,
+            &passage.request_id,
+            self.fresh_trace(),
+        );
+        let body = RequestBody::new(body, limits.max_body_bytes, limits.body_idle, clock);
+        self.upstreams.send(Request::from_parts(head, body), &permit).await // needs the proof
+    }
+
+    /// What time it is for this worker's connections.
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// An id for a request that did not get far enough to have one.
+    pub(super) fn fresh_request_id(&self) -> RequestId {
+        RequestId::fresh(self.random.borrow_mut().u128(..))
+    }
+
+    /// Closes connections to upstreams that have been idle for too long.
+    pub(super) fn close_idle(&self) {
+        self.upstreams.close_idle();
+    }
+
+    fn fresh_id(&self, head: &Parts) -> RequestId {
+        RequestId::sent(&head.headers).unwrap_or_else(|| self.fresh_request_id())
+    }
+
+    fn fresh_trace(&self) -> TraceId {
+        let mut random = self.random.borrow_mut();
+        TraceId { trace: random.u128(..), span: random.u64(..) }
+    }
+}
+
+/// One request on its way, and what the log will say of it.
+struct Passage {
+    client: Client,
+    request_id: RequestId,
+    began: Moment,
+    key_id: Option<KeyId>,
+    http_10: bool,
+}
+
+impl Passage {
+    fn begin(head: &Parts, client: Client, began: Moment, request_id: RequestId) -> Passage {
+        Passage { client, request_id, began, key_id: None, http_10: head.version == Version::HTTP_10 }
+    }
+
+    fn refuse(&self, denial: Denial) -> Response<ResponseBody> {
+        respond::refuse(denial, self.request_id.as_str()).map(ResponseBody::own)
+    }
+
+    fn sign(&self, response: &mut Response<ResponseBody>) {
+        response.headers_mut().insert(X_REQUEST_ID, self.request_id.value());
+        if self.http_10 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    fn log_answer(&self, response: &Response<ResponseBody>) {
+        tracing::debug!(
+            request_id = self.request_id.as_str(),
+            key_id = self.key_id.map(tracing::field::display),
+            status = response.status().as_u16(),
+            "forwarded"
+        );
+    }
+
+    fn log_refusal(&self, rejection: &Rejection) {
+        let request_id = self.request_id.as_str();
+        let key_id = self.key_id.map(tracing::field::display);
+        let code = rejection.denial.code();
+        match &rejection.cause {
+            Some(cause) => tracing::warn!(request_id, key_id, code, %cause, "refused"),
+            None => tracing::debug!(request_id, key_id, code, "refused"),
+        }
+    }
+}

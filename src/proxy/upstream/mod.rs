@@ -1,0 +1,194 @@
+//! The API behind the gateway: one upstream for Live, one for Sandbox, each for permits of its own kind only.
+//!
+//! A request is handed to an upstream at most once. It is tried again only if the connection it was meant for
+//! gave it back untouched; whatever else fails after that says `sent`.
+
+mod dial;
+mod pool;
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+
+use crate::clock::Clock;
+use crate::config::{UpstreamSettings, UpstreamUrl};
+use crate::model::Denial;
+use crate::observe::Metrics;
+use crate::verify::Verifier;
+use crate::verify::policy::{Facts, Live, Permit, PermitFor, Sandbox};
+
+pub use dial::{Dialer, TlsError};
+pub use pool::Lease;
+
+use super::body::{Progress, RequestBody, ResponseBody};
+use super::headers;
+use super::respond::Rejection;
+use pool::{NotSent, Pool, SendError};
+
+/// How often a request that its connection gave back untouched is tried on another one.
+const RETRIES: usize = 2;
+
+/// The upstreams of one worker.
+pub struct Upstreams {
+    live: Option<Upstream<Live>>,
+    sandbox: Option<Upstream<Sandbox>>,
+}
+
+/// One upstream, for permits of one environment.
+pub struct Upstream<E> {
+    origin: Origin,
+    pool: Rc<Pool>,
+    environment: PhantomData<E>,
+}
+
+/// What all upstreams of a worker share.
+#[derive(Clone)]
+pub struct Context {
+    /// Numbers and deadlines.
+    pub settings: Arc<UpstreamSettings>,
+    /// Between two pieces of an answer's body.
+    pub body_idle: Duration,
+    /// Judges a permit again after a wait.
+    pub verifier: Arc<Verifier>,
+    /// Makes connections.
+    pub dialer: Arc<Dialer>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Durations.
+    pub metrics: Arc<Metrics>,
+}
+
+struct Origin {
+    host: HeaderValue,
+    context: Context,
+}
+
+impl Upstreams {
+    /// The upstreams of these origins, without a connection yet.
+    pub fn new(live: Option<&UpstreamUrl>, sandbox: Option<&UpstreamUrl>, context: &Context) -> Upstreams {
+        Upstreams {
+            live: live.map(|url| Upstream::new(url, context)),
+            sandbox: sandbox.map(|url| Upstream::new(url, context)),
+        }
+    }
+
+    /// What policy needs to know of them.
+    pub fn facts(&self) -> Facts {
+        Facts { serves_live: self.live.is_some(), serves_sandbox: self.sandbox.is_some() }
+    }
+
+    /// Sends a request where its permit says, and nowhere else.
+    ///
+    /// # Errors
+    /// [`Denial::UpstreamUnavailable`] and [`Denial::Overloaded`] if it certainly was not sent;
+    /// [`Denial::UpstreamError`] and [`Denial::UpstreamTimeout`] if it may have been carried out; the client's own
+    /// [`Denial::RequestTimeout`] and [`Denial::BodyTooLarge`]; and those of
+    /// [`Verifier::confirm`](crate::verify::Verifier::confirm), if the request had to wait.
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+        permit: &Permit,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        match permit {
+            Permit::Live(permit) => sender(&self.live)?.send(request, permit).await,
+            Permit::Sandbox(permit) => sender(&self.sandbox)?.send(request, permit).await,
+        }
+    }
+
+    /// Closes connections that have been without a request for too long; to be called about each second.
+    pub fn close_idle(&self) {
+        if let Some(live) = &self.live {
+            live.pool.close_idle();
+        }
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.pool.close_idle();
+        }
+    }
+}
+
+fn sender<E>(upstream: &Option<Upstream<E>>) -> Result<&Upstream<E>, Denial> {
+    upstream.as_ref().ok_or(Denial::EnvironmentMismatch)
+}
+
+impl<E> Upstream<E> {
+    fn new(url: &UpstreamUrl, context: &Context) -> Upstream<E> {
+        let host =
+            HeaderValue::try_from(url.authority()).expect("an upstream's host was checked with the settings");
+        let origin = Origin { host, context: context.clone() };
+        let pool = Pool::new(url.clone(), context.clone());
+        Upstream { origin, pool, environment: PhantomData }
+    }
+
+    async fn send(
+        &self,
+        request: Request<RequestBody>,
+        permit: &PermitFor<E>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let context = &self.origin.context;
+        let mut request = self.origin.address(request);
+        let progress = request.body().progress();
+        let mut retries = 0;
+        loop {
+            let mut lease = self.pool.lease().await.map_err(NotSent::into_rejection)?;
+            if lease.waited() || retries > 0 {
+                context.verifier.confirm(permit).await?;
+            }
+            let began = context.clock.now().tick;
+            match self.answer(&mut lease, request, progress.as_deref()).await {
+                Ok(response) => {
+                    context.metrics.upstream_answered(context.clock.now().tick.since(began));
+                    return Ok(response.map(|body| ResponseBody::upstream(body, lease, context.body_idle)));
+                }
+                Err(SendError::Untouched(untouched)) if retries < RETRIES => {
+                    request = *untouched;
+                    retries += 1;
+                }
+                Err(failure) => return Err(failure.into_rejection(progress.as_deref())),
+            }
+        }
+    }
+
+    /// Waits for the head of the answer: so long after the request's last piece went through, and no longer.
+    async fn answer(
+        &self,
+        lease: &mut Lease,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let context = &self.origin.context;
+        let limit = context.settings.response_timeout;
+        let mut remaining = limit;
+        let mut answer = std::pin::pin!(lease.send(request));
+        let mut response = loop {
+            match tokio::time::timeout(remaining, answer.as_mut()).await {
+                Ok(answered) => break answered?,
+                Err(_elapsed) => {
+                    let since = progress.map_or(limit, |body| context.clock.now().tick.since(body.last()));
+                    remaining = limit.saturating_sub(since);
+                    if remaining.is_zero() {
+                        return Err(SendError::TimedOut);
+                    }
+                }
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(SendError::Unasked);
+        }
+        headers::strip_hop_by_hop(response.headers_mut());
+        Ok(response)
+    }
+}
+
+impl Origin {
+    /// Turns a client's request into one to this origin: HTTP/1.1, its Host. The rest stays.
+    fn address(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
+        *request.version_mut() = Version::HTTP_11;
+        request.headers_mut().insert(HOST, self.host.clone());
+        request
+    }
+}

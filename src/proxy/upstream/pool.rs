@@ -1,0 +1,180 @@
+//! Connections to one upstream, of one worker: used again, bounded, and never while a request is unfinished on them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Tick;
+use crate::config::UpstreamUrl;
+use crate::model::Denial;
+use crate::proxy::body::{Progress, RequestBody};
+use crate::proxy::respond::Rejection;
+
+use super::Context;
+use super::dial::DialError;
+
+/// The connections to one upstream.
+pub(super) struct Pool {
+    url: UpstreamUrl,
+    context: Context,
+    /// One permit for each connection that may be in use.
+    room: Arc<Semaphore>,
+    /// Oldest first; the youngest is used first, so that the others can go.
+    idle: RefCell<VecDeque<Idle>>,
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Tick,
+}
+
+/// A connection lent to one request.
+pub struct Lease {
+    sender: SendRequest<RequestBody>,
+    pool: Rc<Pool>,
+    waited: bool,
+    _room: OwnedSemaphorePermit,
+}
+
+/// No connection was to be had. The request was certainly not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotSent {
+    #[error("no connection to {url} became free in time")]
+    NoRoom { url: UpstreamUrl },
+    #[error("cannot connect to {url}: {source}")]
+    Dial { url: UpstreamUrl, source: DialError },
+}
+
+impl NotSent {
+    pub(super) fn into_rejection(self) -> Rejection {
+        match self {
+            NotSent::NoRoom { .. } => Rejection::because(Denial::Overloaded, self),
+            NotSent::Dial { .. } => Rejection::because(Denial::UpstreamUnavailable, self),
+        }
+    }
+}
+
+/// The request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// Not a byte of it was written, and here it is.
+    #[error("the connection was closed before the request began")]
+    Untouched(Box<Request<RequestBody>>),
+    /// It was on its way.
+    #[error("the connection failed: {0}")]
+    Failed(#[source] hyper::Error),
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("the upstream switched protocols without being asked")]
+    Unasked,
+}
+
+impl SendError {
+    pub(super) fn into_rejection(self, progress: Option<&Progress>) -> Rejection {
+        let denial = match &self {
+            SendError::Untouched(_) => Denial::UpstreamUnavailable,
+            SendError::Failed(_) => progress.and_then(Progress::failure).unwrap_or(Denial::UpstreamError),
+            SendError::TimedOut => Denial::UpstreamTimeout,
+            SendError::Unasked => Denial::UpstreamError,
+        };
+        match self {
+            SendError::Untouched(_) => denial.into(),
+            SendError::Failed(_) | SendError::TimedOut | SendError::Unasked => {
+                Rejection::because(denial, self.to_string())
+            }
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(url: UpstreamUrl, context: Context) -> Rc<Pool> {
+        let room = Arc::new(Semaphore::new(context.settings.max_connections));
+        Rc::new(Pool { url, context, room, idle: RefCell::default() })
+    }
+
+    /// A connection that is ready: an idle one, else a new one, when there is room.
+    pub(super) async fn lease(self: &Rc<Self>) -> Result<Lease, NotSent> {
+        let (room, queued) = self.room().await?;
+        let (sender, dialed) = match self.reuse() {
+            Some(sender) => (sender, false),
+            None => (self.dial().await?, true),
+        };
+        Ok(Lease { sender, pool: Rc::clone(self), waited: queued || dialed, _room: room })
+    }
+
+    /// Room for one more connection in use, and whether it had to be waited for.
+    async fn room(&self) -> Result<(OwnedSemaphorePermit, bool), NotSent> {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
+            return Ok((room, false));
+        }
+        let waiting = Arc::clone(&self.room).acquire_owned();
+        match tokio::time::timeout(self.context.settings.pool_wait, waiting).await {
+            Ok(Ok(room)) => Ok((room, true)),
+            Ok(Err(_)) | Err(_) => Err(NotSent::NoRoom { url: self.url.clone() }),
+        }
+    }
+
+    /// The youngest idle connection on which no request is unfinished.
+    fn reuse(&self) -> Option<SendRequest<RequestBody>> {
+        let mut idle = self.idle.borrow_mut();
+        let mut unfinished = Vec::new();
+        let mut found = None;
+        while let Some(candidate) = idle.pop_back() {
+            if candidate.sender.is_ready() {
+                found = Some(candidate.sender);
+                break;
+            }
+            if !candidate.sender.is_closed() {
+                unfinished.push(candidate);
+            }
+        }
+        idle.extend(unfinished.into_iter().rev());
+        found
+    }
+
+    async fn dial(&self) -> Result<SendRequest<RequestBody>, NotSent> {
+        let settings = &self.context.settings;
+        let dialed = self.context.dialer.dial(&self.url, settings.connect_timeout).await;
+        dialed.map_err(|source| NotSent::Dial { url: self.url.clone(), source })
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(super) fn close_idle(&self) {
+        let now = self.context.clock.now().tick;
+        let limit = self.context.settings.idle_timeout;
+        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < limit);
+    }
+}
+
+impl Lease {
+    /// Whether time passed before the connection was there.
+    pub(super) fn waited(&self) -> bool {
+        self.waited
+    }
+
+    /// Writes a request and waits for the head of its answer. Dropping the future closes the connection.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
+            Some(request) => SendError::Untouched(Box::new(request)),
+            None => SendError::Failed(failed.into_error()),
+        })
+    }
+
+    /// Gives the connection back after an answer was read to its end. It is used again only once hyper says that it
+    /// is ready, which it is not while the request's own body is unfinished.
+    pub(crate) fn give_back(self) {
+        if !self.sender.is_closed() {
+            let since = self.pool.context.clock.now().tick;
+            self.pool.idle.borrow_mut().push_back(Idle { sender: self.sender, since });
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What stands between the request path and a store: a deadline, a bound, a circuit breaker.
+//!
+//! A store in trouble costs a request at most its deadline, and after a few failures nothing.
+
+mod breaker;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use self::breaker::Breaker;
+use super::{
+    Creation, FleetSettings, KeyStore, ListQuery, Page, Revocation, StoreError, StoredKey, UsageBatch,
+};
+use crate::clock::Clock;
+use crate::model::{KeyHash, KeyId, KeyRecord};
+
+/// How much a store may cost.
+#[derive(Clone, Debug)]
+pub struct GuardSettings {
+    /// Deadline of a look-up.
+    pub find_timeout: Duration,
+    /// Deadline of everything else.
+    pub timeout: Duration,
+    /// Look-ups under way at once; one more is refused and does not wait.
+    pub max_concurrent: usize,
+    /// Failures in a row that open the circuit.
+    pub breaker_failures: u32,
+    /// How long it stays open before one look-up may try.
+    pub breaker_open: Duration,
+}
+
+impl Default for GuardSettings {
+    fn default() -> GuardSettings {
+        GuardSettings {
+            find_timeout: Duration::from_millis(100),
+            timeout: Duration::from_secs(2),
+            max_concurrent: 1_024,
+            breaker_failures: 5,
+            breaker_open: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A [`KeyStore`] that never takes long.
+///
+/// A deadline that passes drops the call to the store; whatever it had begun there goes on or not, as the contract
+/// of [`KeyStore`] allows. Bound and breaker are for [`find`](KeyStore::find) alone: the rest is rare, and asked by
+/// people who would rather try.
+pub struct GuardedStore {
+    store: Arc<dyn KeyStore>,
+    clock: Arc<dyn Clock>,
+    settings: GuardSettings,
+    lookups: Semaphore,
+    breaker: Breaker,
+}
+
+impl GuardedStore {
+    /// Guards `store`.
+    pub fn new(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>, settings: GuardSettings) -> GuardedStore {
+        GuardedStore {
+            store,
+            clock,
+            lookups: Semaphore::new(settings.max_concurrent),
+            breaker: Breaker::new(settings.breaker_failures, settings.breaker_open),
+            settings,
+        }
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let deadline = self.settings.timeout;
+        timeout(deadline, call).await.unwrap_or(Err(StoreError::TimedOut(deadline)))
+    }
+}
+
+#[async_trait]
+impl KeyStore for GuardedStore {
+    /// # Errors
+    /// Also [`StoreError::Busy`] and [`StoreError::CircuitOpen`], at once.
+    async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
+        // The permit first: a look-up that is refused for want of one must not be the breaker's only try.
+        let _permit = self.lookups.try_acquire().map_err(|_| StoreError::Busy)?;
+        let attempt = self.breaker.admit(self.clock.now().tick).ok_or(StoreError::CircuitOpen)?;
+        let deadline = self.settings.find_timeout;
+        let answer =
+            timeout(deadline, self.store.find(hash)).await.unwrap_or(Err(StoreError::TimedOut(deadline)));
+        match &answer {
+            // A record that cannot be read is one key's trouble: the store did answer.
+            Ok(_) | Err(StoreError::Corrupt(_)) => attempt.succeeded(),
+            Err(StoreError::Unavailable(_) | StoreError::TimedOut(_)) => {
+                attempt.failed(self.clock.now().tick);
+            }
+            // The store was not asked, which tells nothing of it.
+            Err(StoreError::Busy | StoreError::CircuitOpen) => drop(attempt),
+        }
+        answer
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+        self.within(self.store.get(id)).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.within(self.store.list(query)).await
+    }
+
+    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
+        self.within(self.store.create(record)).await
+    }
+
+    async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
+        self.within(self.store.revoke(id)).await
+    }
+
+    async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        self.within(self.store.record_uses(batch)).await
+    }
+
+    async fn fleet(&self) -> Result<FleetSettings, StoreError> {
+        self.within(self.store.fleet()).await
+    }
+
+    async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError> {
+        self.within(self.store.accept_unchecked_keys(accept)).await
+    }
+}

@@ -1,0 +1,200 @@
+//! The connection to Redis, and who keeps it alive.
+//!
+//! A supervisor of our own: it pings, replaces a connection that fails or falls silent, and never gives up. redis-rs'
+//! own manager keeps a half-open socket and gives up after some retries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, ServerErrorKind};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::RedisSettings;
+use crate::store::StoreError;
+
+/// Time between two pings.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// A connection that answers no ping for so long is given up.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
+/// The longest wait between two attempts to connect.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Hands out the connection that stands. Dropping it ends the supervisor.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    supervisor: JoinHandle<()>,
+}
+
+struct Shared {
+    client: Client,
+    settings: RedisSettings,
+    current: ArcSwapOption<Line>,
+    up: watch::Sender<bool>,
+}
+
+/// One connection.
+pub(super) struct Line {
+    connection: MultiplexedConnection,
+    response_timeout: Duration,
+    suspect: Notify,
+}
+
+impl Link {
+    /// Starts the supervisor on the current runtime, and does not wait for it.
+    pub(super) fn start(client: Client, settings: RedisSettings) -> Link {
+        let up = watch::Sender::new(false);
+        let shared = Arc::new(Shared { client, settings, current: ArcSwapOption::empty(), up });
+        let supervisor = tokio::spawn(supervise(Arc::clone(&shared)));
+        Link { shared, supervisor }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        *self.shared.up.borrow()
+    }
+
+    pub(super) async fn wait_until_up(&self) {
+        // The sender lives in `shared`, so the channel cannot close before this link does.
+        let _ = self.shared.up.subscribe().wait_for(|&up| up).await;
+    }
+
+    /// The connection of the moment.
+    pub(super) fn line(&self) -> Result<Arc<Line>, StoreError> {
+        self.shared.current.load_full().ok_or_else(|| StoreError::unavailable(NotConnected))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Line {
+    /// A handle to send by. Many commands can be under way on one connection.
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    /// Says what a failure means for the caller, and has the connection replaced at once if it looks dead.
+    pub(super) fn failed(&self, error: RedisError) -> StoreError {
+        if error.is_timeout() {
+            return StoreError::TimedOut(self.response_timeout);
+        }
+        if error.kind() == redis::ErrorKind::UnexpectedReturnType {
+            return StoreError::Corrupt(error.to_string());
+        }
+        // READONLY: what answers is no primary any more, and the address may lead elsewhere by now.
+        let demoted = error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly);
+        if demoted || error.is_unrecoverable_error() {
+            self.suspect.notify_one();
+        }
+        StoreError::unavailable(error)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no connection to Redis at the moment")]
+struct NotConnected;
+
+async fn supervise(shared: Arc<Shared>) {
+    let mut failures = 0;
+    loop {
+        match connect(&shared).await {
+            Ok(line) => {
+                tracing::info!("connected to Redis");
+                shared.current.store(Some(Arc::clone(&line)));
+                shared.up.send_replace(true);
+                let lost = keep(&line, &mut failures).await;
+                shared.current.store(None);
+                shared.up.send_replace(false);
+                tracing::warn!(reason = %lost, "the connection to Redis is lost");
+            }
+            Err(error) if failures == 0 => tracing::warn!(%error, "Redis cannot be reached; trying on"),
+            Err(error) => tracing::debug!(%error, failures, "Redis cannot be reached; trying on"),
+        }
+        sleep(backoff(failures)).await;
+        failures = failures.saturating_add(1);
+    }
+}
+
+/// Connects, and has the connection answer once before anybody uses it.
+async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(shared.settings.connect_timeout))
+        .set_response_timeout(Some(shared.settings.response_timeout));
+    let open = shared.client.get_multiplexed_async_connection_with_config(&config);
+    // The deadline above is for the socket alone, and not for the greeting.
+    let connection = timeout(shared.settings.connect_timeout, open)
+        .await
+        .map_err(|_| Lost::Silent(shared.settings.connect_timeout))??;
+    let response_timeout = shared.settings.response_timeout;
+    let line = Line { connection, response_timeout, suspect: Notify::new() };
+    ping(&line).await?;
+    Ok(Arc::new(line))
+}
+
+/// Returns when the connection is to be replaced. Forgets earlier failures once it has stood for a while.
+async fn keep(line: &Line, failures: &mut u32) -> Lost {
+    loop {
+        tokio::select! {
+            () = sleep(PING_INTERVAL) => {}
+            () = line.suspect.notified() => return Lost::Suspect,
+        }
+        if let Err(lost) = ping(line).await {
+            return lost;
+        }
+        *failures = 0;
+    }
+}
+
+async fn ping(line: &Line) -> Result<(), Lost> {
+    let mut connection = line.connection();
+    connection.set_response_timeout(PING_DEADLINE);
+    let answer: RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
+    answer.map_err(|error| if error.is_timeout() { Lost::Silent(PING_DEADLINE) } else { Lost::Failed(error) })
+}
+
+/// Nothing before the first attempt after a loss; then up to 50 ms, 100 ms, … 1 s, so that a fleet does not come back
+/// in step.
+fn backoff(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let most = (Duration::from_millis(25) * (1 << failures.min(6))).min(MAX_BACKOFF);
+    // Without randomness the wait is the longest: right, and only less well spread.
+    let share = getrandom::u32().unwrap_or(u32::MAX);
+    most / 2 + (most / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
+/// Why a connection is given up.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("no answer within {} ms", .0.as_millis())]
+    Silent(Duration),
+    #[error("a command found it broken, or no primary any more")]
+    Suspect,
+    #[error(transparent)]
+    Failed(#[from] RedisError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_retry_is_at_once_and_none_waits_longer_than_a_second() {
+        assert_eq!(backoff(0), Duration::ZERO);
+        for failures in 1..100 {
+            let wait = backoff(failures);
+            assert!(wait > Duration::ZERO && wait <= MAX_BACKOFF, "{failures}: {wait:?}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The tables, their versions, and how a connection is set up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::SqliteOpenError;
+
+/// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
+const MIGRATIONS: [&str; 1] = [VERSION_1];
+
+const VERSION_1: &str = "
+CREATE TABLE keys (
+    hash         BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    id           TEXT    NOT NULL UNIQUE,
+    label        TEXT    NOT NULL,
+    team         TEXT    NOT NULL,
+    environment  TEXT    NOT NULL CHECK (environment IN ('live', 'sandbox')),
+    display      TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER,
+    revoked_at   INTEGER,
+    last_used_at INTEGER,
+    uses         INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX keys_in_order ON keys (created_at DESC, id DESC);
+CREATE INDEX keys_of_team ON keys (team, created_at DESC, id DESC);
+
+CREATE TRIGGER a_revocation_stands BEFORE UPDATE OF revoked_at ON keys
+WHEN OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NOT OLD.revoked_at
+BEGIN SELECT RAISE(ABORT, 'a revocation is irreversible'); END;
+
+CREATE TRIGGER a_key_keeps_its_name BEFORE UPDATE OF hash, id ON keys
+BEGIN SELECT RAISE(ABORT, 'hash and id of a key never change'); END;
+
+CREATE TABLE usage_batches (
+    id BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_batches_by_age ON usage_batches (at);
+
+CREATE TABLE fleet (
+    one                   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    store_id              TEXT    NOT NULL,
+    accept_unchecked_keys INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE check_secrets (
+    position INTEGER NOT NULL PRIMARY KEY,
+    secret   BLOB    NOT NULL CHECK (length(secret) = 32)
+) STRICT;
+";
+
+/// Connections of this process wait so long for each other; only checkpoints and the opening make them.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Brings the tables to the version that this keygate knows, in one transaction.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
+    let database = |source| SqliteOpenError::Database { path: path.to_owned(), source };
+    let transaction = connection.transaction().map_err(database)?;
+    let found: i64 =
+        transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;
+    let steps = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).ok_or_else(|| {
+        SqliteOpenError::UnknownVersion { path: path.to_owned(), found, known: MIGRATIONS.len() }
+    })?;
+    if found == 0 {
+        let tables: i64 = transaction
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(database)?;
+        if tables > 0 {
+            return Err(SqliteOpenError::Foreign { path: path.to_owned() });
+        }
+    }
+    for step in steps {
+        transaction.execute_batch(step).map_err(database)?;
+    }
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(database)?;
+    transaction.commit().map_err(database)
+}
+
+/// A connection for the writer: what it commits is on the disk.
+pub(super) fn connect_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+/// A connection that can only read.
+pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}

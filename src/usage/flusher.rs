@@ -1,0 +1,128 @@
+//! Writes the notes of uses to the store: one batch a shard, every few seconds, and at once on shutdown.
+//!
+//! A batch that failed is sent again, unchanged and under the same id, so that its counts count once; what comes in
+//! meanwhile is merged behind it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{KeyId, SHARDS, Shard};
+use crate::observe::Metrics;
+use crate::observe::metrics::{StoreOperation, StoreResult};
+use crate::store::{KeyStore, KeyUse, StoreError, UsageBatch};
+
+use super::{Note, Usage};
+
+/// Takes notes from [`Usage`] and writes them.
+pub struct Flusher {
+    usage: Arc<Usage>,
+    store: Arc<dyn KeyStore>,
+    metrics: Arc<Metrics>,
+    shards: [Outbox; SHARDS],
+}
+
+/// What one shard has to write.
+#[derive(Default)]
+struct Outbox {
+    /// Sent, and not known to have arrived.
+    sent: Option<UsageBatch>,
+    /// To be sent after it.
+    waiting: HashMap<KeyId, Note>,
+}
+
+impl Flusher {
+    /// A flusher with nothing to write yet.
+    pub fn new(usage: Arc<Usage>, store: Arc<dyn KeyStore>, metrics: Arc<Metrics>) -> Flusher {
+        Flusher { usage, store, metrics, shards: Default::default() }
+    }
+
+    /// Flushes each `interval` until `shutdown`, then once more until all is written.
+    ///
+    /// The caller bounds the last flush by a deadline of its own; a batch is never half written.
+    pub async fn run(mut self, interval: Duration, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => self.flush().await,
+                () = &mut shutdown => break,
+            }
+        }
+        self.flush().await;
+        while self.usage.pending() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.flush().await;
+        }
+    }
+
+    /// Writes what there is; what cannot be written stays.
+    pub async fn flush(&mut self) {
+        self.collect().await;
+        for shard in Shard::all() {
+            if let Err(failure) = self.flush_shard(shard).await {
+                tracing::warn!(error = %failure, %shard, "last-used dates could not be written; kept for the next flush");
+                break;
+            }
+        }
+        self.metrics.usage_waits(self.usage.pending());
+    }
+
+    async fn collect(&mut self) {
+        let mut merged = 0;
+        for (key, note) in self.usage.take().await {
+            let outbox = &mut self.shards[key.shard().index()];
+            outbox
+                .waiting
+                .entry(key)
+                .and_modify(|waiting| {
+                    waiting.merge(note);
+                    merged += 1;
+                })
+                .or_insert(note);
+        }
+        self.usage.release(merged);
+    }
+
+    async fn flush_shard(&mut self, shard: Shard) -> Result<(), StoreError> {
+        let outbox = &mut self.shards[shard.index()];
+        while let Some(batch) = outbox.next(shard) {
+            let written = self.store.record_uses(batch).await;
+            let keys = batch.uses.len();
+            match written {
+                Ok(()) => {
+                    self.metrics.asked_store(StoreOperation::RecordUses, StoreResult::Ok);
+                    self.metrics.usage_flushed(keys);
+                    self.usage.release(keys);
+                    outbox.sent = None;
+                }
+                Err(failure) => {
+                    self.metrics.asked_store(StoreOperation::RecordUses, StoreResult::Failed);
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Outbox {
+    /// The batch to send: the one that may not have arrived, else a new one of all that waits.
+    fn next(&mut self, shard: Shard) -> Option<&UsageBatch> {
+        if self.sent.is_none() && !self.waiting.is_empty() {
+            let uses = self.waiting.drain();
+            let uses =
+                uses.map(|(id, note)| KeyUse { id, last_used_at: note.last_used_at, count: note.count });
+            self.sent = Some(UsageBatch { id: random_id(), shard, uses: uses.collect() });
+        }
+        self.sent.as_ref()
+    }
+}
+
+/// Unique without coordination: 128 bits from the operating system.
+fn random_id() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness once it has booted");
+    u128::from_ne_bytes(bytes)
+}

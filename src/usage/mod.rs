@@ -1,0 +1,150 @@
+//! When was a key last used?
+//!
+//! A request leaves a note in memory and goes on; the [`flusher`] writes the notes to the store in batches. The
+//! latest use of a key wins, and uses are counted. What cannot be written yet is kept and merged, up to a bound.
+
+pub mod flusher;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::model::{KeyId, Timestamp};
+use crate::observe::Metrics;
+
+type Notes = DashMap<KeyId, Note, foldhash::fast::RandomState>;
+
+/// Uses of one key that are not written yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Note {
+    last_used_at: Timestamp,
+    count: u64,
+}
+
+impl Note {
+    fn merge(&mut self, other: Note) {
+        self.last_used_at = self.last_used_at.max(other.last_used_at);
+        self.count += other.count;
+    }
+}
+
+/// Notes of uses, shared by all workers.
+pub struct Usage {
+    notes: ArcSwap<Notes>,
+    /// Keys that wait to be written, here and at the flusher.
+    pending: AtomicUsize,
+    max_pending: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Usage {
+    /// Keeps notes of at most `max_pending` keys; beyond that, uses of further keys are not kept, and counted
+    /// as dropped.
+    pub fn new(max_pending: usize, metrics: Arc<Metrics>) -> Usage {
+        Usage { notes: ArcSwap::default(), pending: AtomicUsize::new(0), max_pending, metrics }
+    }
+
+    /// The key was used. Never waits for the store.
+    pub fn touch(&self, key: KeyId, at: Timestamp) {
+        let note = Note { last_used_at: at, count: 1 };
+        match self.notes.load().entry(key) {
+            Entry::Occupied(mut noted) => noted.get_mut().merge(note),
+            Entry::Vacant(vacant) => {
+                if self.pending.fetch_add(1, Ordering::Relaxed) < self.max_pending {
+                    vacant.insert(note);
+                } else {
+                    self.pending.fetch_sub(1, Ordering::Relaxed);
+                    self.metrics.usage_dropped();
+                }
+            }
+        }
+    }
+
+    /// How many keys wait to be written.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Takes all notes. They are swapped for an empty map; whoever is still writing one into the old map is waited
+    /// for, so that none is lost.
+    async fn take(&self) -> Notes {
+        let mut taken = self.notes.swap(Arc::default());
+        loop {
+            match Arc::try_unwrap(taken) {
+                Ok(notes) => return notes,
+                Err(shared) => taken = shared,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// So many keys do not wait any more.
+    fn release(&self, keys: usize) {
+        self.pending.fetch_sub(keys, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Shard;
+
+    fn usage(max_pending: usize) -> Usage {
+        Usage::new(max_pending, Arc::new(Metrics::new()))
+    }
+
+    fn key(n: u8) -> KeyId {
+        KeyId::new(Shard::all().next().unwrap(), [n; 10])
+    }
+
+    #[tokio::test]
+    async fn the_latest_use_wins_and_all_are_counted() {
+        let usage = usage(10);
+        for at in [5, 9, 7] {
+            usage.touch(key(1), Timestamp::from_millis(at));
+        }
+        let taken = usage.take().await;
+        let expected = Note { last_used_at: Timestamp::from_millis(9), count: 3 };
+        assert_eq!(*taken.get(&key(1)).unwrap(), expected);
+        assert!(usage.take().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn notes_are_bounded_but_noted_keys_go_on() {
+        let usage = usage(2);
+        for n in [1, 2, 3, 1] {
+            usage.touch(key(n), Timestamp::from_millis(i64::from(n)));
+        }
+        assert_eq!(usage.pending(), 2);
+        let taken = usage.take().await;
+        assert_eq!(taken.get(&key(1)).unwrap().count, 2);
+        assert!(taken.get(&key(3)).is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_use_is_lost_while_notes_are_taken() {
+        let usage = Arc::new(usage(1_000));
+        let writers: Vec<_> = (0..4u8)
+            .map(|n| {
+                let usage = Arc::clone(&usage);
+                tokio::task::spawn_blocking(move || {
+                    for at in 0..20_000 {
+                        usage.touch(key(n % 2), Timestamp::from_millis(at));
+                    }
+                })
+            })
+            .collect();
+        let mut counted = 0;
+        let mut writing = true;
+        while writing {
+            writing = writers.iter().any(|writer| !writer.is_finished());
+            let taken = usage.take().await;
+            usage.release(taken.len());
+            counted += taken.iter().map(|note| note.count).sum::<u64>();
+        }
+        assert_eq!(counted, 80_000);
+    }
+}

@@ -1,0 +1,135 @@
+//! One load a key at a time, however many wait for it.
+//!
+//! A load runs as a task of its own: the request that caused it may go away without harm to the others that wait.
+//! Who joins a load that began earlier must judge its answer by its note, for it may be older than the request.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::model::KeyHash;
+
+/// Loads under way, by key. `T` is what a load brings.
+pub struct Flights<T> {
+    under_way: Arc<DashMap<KeyHash, watch::Receiver<Option<T>>, foldhash::fast::RandomState>>,
+    runtime: Handle,
+}
+
+/// The load ended without an answer: it panicked, or its runtime is shutting down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the load ended without an answer")]
+pub struct Lost;
+
+impl<T: Clone + Send + Sync + 'static> Flights<T> {
+    /// Loads run on `runtime`.
+    pub fn on(runtime: Handle) -> Flights<T> {
+        Flights { under_way: Arc::default(), runtime }
+    }
+
+    /// The answer of the load of `hash` that is under way, or else of a new one, which `load` begins.
+    ///
+    /// `load` is called before this function first waits, and only if no load of this key is under way; its
+    /// future must not be lazy about noting the epoch. Cancel-safe: the load goes on.
+    ///
+    /// # Errors
+    /// [`Lost`] if the load ended without an answer.
+    pub async fn join<F>(&self, hash: KeyHash, load: impl FnOnce() -> F) -> Result<T, Lost>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut answer = match self.under_way.entry(hash) {
+            Slot::Occupied(flight) => flight.get().clone(),
+            Slot::Vacant(vacant) => {
+                let (tell, answer) = watch::channel(None);
+                vacant.insert(answer.clone());
+                let landing = Landing { under_way: Arc::clone(&self.under_way), hash };
+                let load = load();
+                self.runtime.spawn(async move {
+                    let brought = load.await;
+                    drop(landing);
+                    tell.send_replace(Some(brought));
+                });
+                answer
+            }
+        };
+        let brought = answer.wait_for(Option::is_some).await.map_err(|_| Lost)?;
+        brought.clone().ok_or(Lost)
+    }
+}
+
+/// Takes the flight off the board when the load ends, however it ends.
+struct Landing<T> {
+    under_way: Arc<DashMap<KeyHash, watch::Receiver<Option<T>>, foldhash::fast::RandomState>>,
+    hash: KeyHash,
+}
+
+impl<T> Drop for Landing<T> {
+    fn drop(&mut self) {
+        self.under_way.remove(&self.hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const HASH: KeyHash = KeyHash::from_bytes([1; 32]);
+
+    #[tokio::test]
+    async fn however_many_wait_there_is_one_load() {
+        let flights = Arc::new(Flights::on(Handle::current()));
+        let loads = Arc::new(AtomicUsize::new(0));
+        let gate = Arc::new(Semaphore::new(0));
+        let waiters: Vec<_> = (0..1_000)
+            .map(|_| {
+                let (flights, loads, gate) = (Arc::clone(&flights), Arc::clone(&loads), Arc::clone(&gate));
+                tokio::spawn(async move {
+                    flights
+                        .join(HASH, || {
+                            loads.fetch_add(1, Ordering::SeqCst);
+                            async move { gate.acquire().await.map(|_| 7).unwrap_or(0) }
+                        })
+                        .await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+        for waiter in waiters {
+            assert_eq!(waiter.await.unwrap(), Ok(7));
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+        assert!(flights.under_way.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_load_outlives_the_request_that_caused_it() {
+        let flights = Arc::new(Flights::on(Handle::current()));
+        let gate = Arc::new(Semaphore::new(0));
+        let first = tokio::spawn({
+            let (flights, gate) = (Arc::clone(&flights), Arc::clone(&gate));
+            async move { flights.join(HASH, || async move { gate.acquire().await.map(|_| 1).unwrap_or(0) }).await }
+        });
+        tokio::task::yield_now().await;
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        gate.add_permits(1);
+        assert_eq!(flights.join(HASH, || async { 2 }).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_load_that_panics_is_lost_and_the_next_one_is_new() {
+        let flights: Flights<u8> = Flights::on(Handle::current());
+        let panics = || async { panic!("on purpose") };
+        assert_eq!(flights.join(HASH, panics).await, Err(Lost));
+        assert_eq!(flights.join(HASH, || async { 3 }).await, Ok(3));
+    }
+}

@@ -1,0 +1,330 @@
+//! The verifier against a store whose answers can be held back: the interleavings that matter, one by one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::policy::{Facts, permit};
+use super::*;
+use crate::clock::ManualClock;
+use crate::model::{CheckSecret, KeyFormat, KeyId, KeyRecord, Timestamp};
+use crate::store::{Creation, ListQuery, Page, Revocation, StoredKey, UsageBatch};
+
+/// A store that answers with what it held when it was *asked*, as soon as the gate lets the answer through.
+struct GatedStore {
+    records: Mutex<HashMap<KeyHash, KeyRecord>>,
+    asked: AtomicUsize,
+    asked_once: Notify,
+    gate: Semaphore,
+    failing: std::sync::atomic::AtomicBool,
+    accept_unchecked: bool,
+}
+
+const OPEN: usize = 1_000_000;
+
+fn secret() -> CheckSecret {
+    CheckSecret::from_bytes([8; 32])
+}
+
+#[async_trait]
+impl KeyStore for GatedStore {
+    async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
+        let answer = self.records.lock().unwrap().get(hash).cloned();
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.asked_once.notify_one();
+        self.gate.acquire().await.expect("never closed").forget();
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StoreError::TimedOut(Duration::from_millis(100)));
+        }
+        Ok(answer)
+    }
+
+    async fn fleet(&self) -> Result<FleetSettings, StoreError> {
+        Ok(FleetSettings {
+            store_id: "0".repeat(32),
+            check_secrets: vec![secret()],
+            accept_unchecked_keys: self.accept_unchecked,
+        })
+    }
+
+    async fn get(&self, _: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn list(&self, _: &ListQuery) -> Result<Page, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn create(&self, _: &KeyRecord) -> Result<Creation, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn accept_unchecked_keys(&self, _: bool) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+}
+
+struct World {
+    store: Arc<GatedStore>,
+    verifier: Arc<Verifier>,
+    clock: ManualClock,
+    format: KeyFormat,
+}
+
+impl World {
+    async fn new(permits: usize, accept_unchecked: bool) -> World {
+        let store = Arc::new(GatedStore {
+            records: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            asked_once: Notify::new(),
+            gate: Semaphore::new(permits),
+            failing: std::sync::atomic::AtomicBool::new(false),
+            accept_unchecked,
+        });
+        let clock = ManualClock::at(Timestamp::from_millis(1_764_000_000_000));
+        clock.advance(Duration::from_secs(10));
+        let settings = VerifierSettings {
+            capacity: Capacity {
+                max_bytes: 1 << 20,
+                ttl: Duration::from_secs(300),
+                unknown_entries: 1_000,
+                unknown_ttl: Duration::from_secs(10),
+            },
+            max_staleness: Duration::from_secs(300),
+            unchecked_per_second: 3,
+            unchecked_at_once: 2,
+        };
+        let verifier = Arc::new(Verifier::new(
+            Arc::clone(&store) as Arc<dyn KeyStore>,
+            &settings,
+            Arc::new(clock.clone()),
+            Arc::new(Metrics::new()),
+            Handle::current(),
+        ));
+        verifier.refresh_fleet(&*store).await.unwrap();
+        World { store, verifier, clock, format: KeyFormat::new("sk").unwrap() }
+    }
+
+    fn key(&self, n: u8) -> ApiKey {
+        self.format.mint(Environment::Live, [n; 24], &secret())
+    }
+
+    fn unchecked_key(&self, n: u8) -> ApiKey {
+        self.format.mint(Environment::Live, [n; 24], &CheckSecret::from_bytes([1; 32]))
+    }
+
+    fn put(&self, key: &ApiKey) {
+        let hash = key.hash();
+        let record = KeyRecord {
+            id: KeyId::new(Shard::of(&hash), [1; 10]),
+            hash,
+            label: "test".into(),
+            team: "acme".into(),
+            environment: key.environment(),
+            display: key.display(),
+            created_at: Timestamp::from_millis(0),
+            expires_at: None,
+            revoked_at: None,
+        };
+        self.store.records.lock().unwrap().insert(hash, record);
+    }
+
+    fn revoke(&self, key: &ApiKey) {
+        let mut records = self.store.records.lock().unwrap();
+        records.get_mut(&key.hash()).unwrap().revoked_at = Some(Timestamp::from_millis(1));
+        drop(records);
+        self.tell(EventKind::Revoked, key);
+    }
+
+    fn tell(&self, kind: EventKind, key: &ApiKey) {
+        self.verifier.apply(&Event { kind, hash: key.hash(), at: self.clock.now().wall });
+    }
+
+    async fn decide(&self, key: &ApiKey) -> Result<(), Denial> {
+        let facts = Facts { serves_live: true, serves_sandbox: true };
+        let verified = self.verifier.verify(key, self.clock.now()).await?;
+        permit(verified, &facts, self.clock.now()).map(drop)
+    }
+
+    /// A request that runs on its own, with the store's answer to it held back.
+    async fn begin(self: &Arc<Self>, key: u8) -> tokio::task::JoinHandle<Result<(), Denial>> {
+        let world = Arc::clone(self);
+        let request = tokio::spawn(async move { world.decide(&world.key(key)).await });
+        self.store.asked_once.notified().await;
+        request
+    }
+
+    fn asked(&self) -> usize {
+        self.store.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_good_key_is_read_once_and_then_remembered() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    for _ in 0..3 {
+        assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    }
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_load_that_began_before_a_revocation_does_not_bring_the_key_back() {
+    let world = Arc::new(World::new(0, false).await);
+    world.put(&world.key(1));
+    let early = world.begin(1).await;
+    world.revoke(&world.key(1));
+    world.store.gate.add_permits(OPEN);
+    assert_eq!(early.await.unwrap(), Err(Denial::KeyRevoked));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
+async fn a_request_that_joins_an_older_load_is_judged_by_its_own_start() {
+    let world = Arc::new(World::new(0, false).await);
+    world.put(&world.key(1));
+    let early = world.begin(1).await;
+    // The store forgets the revocation again: only the gateway's own knowledge can refuse now.
+    world.tell(EventKind::Revoked, &world.key(1));
+    let late = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.decide(&world.key(1)).await }
+    });
+    tokio::task::yield_now().await;
+    world.store.gate.add_permits(OPEN);
+    assert_eq!(late.await.unwrap(), Err(Denial::KeyRevoked));
+    assert_eq!(early.await.unwrap(), Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
+async fn a_store_that_lost_a_revocation_does_not_bring_the_key_back() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    world.tell(EventKind::Revoked, &world.key(1));
+    for shard in Shard::all() {
+        world.verifier.gap(shard);
+    }
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+    world.tell(EventKind::Changed, &world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
+async fn a_key_created_right_after_it_was_refused_as_unknown_works_at_once() {
+    let world = World::new(OPEN, false).await;
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyUnknown));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyUnknown));
+    assert_eq!(world.asked(), 1, "unknown is remembered");
+    world.put(&world.key(1));
+    world.tell(EventKind::Created, &world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn unknown_is_remembered_briefly() {
+    let world = World::new(OPEN, false).await;
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyUnknown));
+    world.put(&world.key(1));
+    world.clock.advance(Duration::from_secs(11));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_gap_in_the_feed_makes_every_record_load_again() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.verifier.gap(Shard::of(&world.key(1).hash()));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 2);
+}
+
+#[tokio::test]
+async fn nothing_outlives_its_time_to_live() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.clock.advance(Duration::from_secs(300));
+    for shard in Shard::all() {
+        world.verifier.current(shard, world.clock.now().tick);
+    }
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 1);
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 2);
+}
+
+#[tokio::test]
+async fn an_outage_is_not_a_denial_and_is_not_remembered() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    world.store.failing.store(true, Ordering::SeqCst);
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
+    world.store.failing.store(false, Ordering::SeqCst);
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_key_without_a_check_never_reaches_the_store_while_the_switch_is_off() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.unchecked_key(1));
+    assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::KeyUnknown));
+    assert_eq!(world.asked(), 0);
+}
+
+#[tokio::test]
+async fn keys_without_a_check_have_a_budget_that_does_not_starve_the_others() {
+    let world = World::new(OPEN, true).await;
+    for n in 1..=3 {
+        assert_eq!(world.decide(&world.unchecked_key(n)).await, Err(Denial::KeyUnknown));
+    }
+    assert_eq!(world.decide(&world.unchecked_key(4)).await, Err(Denial::Overloaded));
+    world.put(&world.key(5));
+    assert_eq!(world.decide(&world.key(5)).await, Ok(()));
+    world.clock.advance(Duration::from_secs(1));
+    world.put(&world.unchecked_key(6));
+    assert_eq!(world.decide(&world.unchecked_key(6)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_imported_key_in_use_does_not_spend_the_budget() {
+    let world = World::new(OPEN, true).await;
+    world.put(&world.unchecked_key(1));
+    for _ in 0..10 {
+        assert_eq!(world.decide(&world.unchecked_key(1)).await, Ok(()));
+    }
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_permit_is_judged_again_after_a_wait() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    let facts = Facts { serves_live: true, serves_sandbox: true };
+    let verified = world.verifier.verify(&world.key(1), world.clock.now()).await.unwrap();
+    let policy::Permit::Live(permit) = permit(verified, &facts, world.clock.now()).unwrap() else {
+        panic!("a live key has a live permit")
+    };
+    assert_eq!(world.verifier.confirm(&permit).await, Ok(()));
+    world.tell(EventKind::Changed, &world.key(1));
+    assert_eq!(world.verifier.confirm(&permit).await, Ok(()), "changed, but still good");
+    world.revoke(&world.key(1));
+    assert_eq!(world.verifier.confirm(&permit).await, Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
+async fn before_the_fleets_settings_are_known_nobody_can_say() {
+    let world = World::new(OPEN, false).await;
+    world.verifier.fleet.store(None);
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
+}
