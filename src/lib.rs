@@ -29,5 +29,7 @@ pub mod model;
 pub mod observe;
 pub mod proxy;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod usage;
 pub mod verify;

@@ -30,7 +30,7 @@ enum Feed {
     /// What the store calls for each event, once it is known. Before that nothing is remembered that an event
     /// could outdate.
     Local(Arc<OnceLock<OnCommit>>),
-    Redis(RedisFeedSettings),
+    Redis(Box<RedisFeedSettings>),
 }
 
 /// The store cannot be used. That it does not answer is found out later, and is no reason to end.
@@ -81,7 +81,7 @@ impl OpenStore {
                     channel: EVENTS_CHANNEL.to_owned(),
                     connect_timeout: CONNECT_TIMEOUT,
                 };
-                Ok(OpenStore { store: Arc::new(store), feed: Feed::Redis(feed) })
+                Ok(OpenStore { store: Arc::new(store), feed: Feed::Redis(Box::new(feed)) })
             }
         }
     }
@@ -117,7 +117,7 @@ impl OpenStore {
                 tokio::spawn(feed.run(shutdown));
             }
             Feed::Redis(settings) => {
-                tokio::spawn(RedisFeed::new(settings, sink, Arc::clone(clock)).run(shutdown));
+                tokio::spawn(RedisFeed::new(*settings, sink, Arc::clone(clock)).run(shutdown));
             }
         }
     }

@@ -9,8 +9,6 @@
 mod contract;
 pub mod guard;
 pub mod redis;
-#[cfg(test)]
-mod redis_server;
 pub mod sqlite;
 
 use async_trait::async_trait;

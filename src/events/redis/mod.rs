@@ -5,13 +5,6 @@
 //! ping has arrived before its answer.
 
 #[cfg(test)]
-#[allow(
-    clippy::duplicate_mod,
-    reason = "rooms of a floor do not import each other, and their tests need one server"
-)]
-#[path = "../../store/redis_server.rs"]
-mod redis_server;
-#[cfg(test)]
 mod tests;
 
 use std::pin::pin;

@@ -1,11 +1,11 @@
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::redis_server::RedisServer;
 use super::*;
 use crate::clock::SystemClock;
 use crate::events::recorder::{Heard, Recorder};
 use crate::model::{EventKind, KeyHash, SHARDS, Timestamp};
+use crate::testing::RedisServer;
 
 const CHANNEL: &str = "keygate:events";
 

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::model::{Event, Timestamp};
 use crate::store::contract::{Subject, contract_suite, record};
-use crate::store::redis_server::RedisServer;
+use crate::testing::RedisServer;
 
 contract_suite!(super::fleet);
 

@@ -1,0 +1,5 @@
+//! What tests on several floors need. Not part of any build but theirs.
+
+mod server;
+
+pub(crate) use server::RedisServer;

@@ -1,0 +1,26 @@
+//! The promises, kept or broken: the real binary, real sockets, a real `redis-server`.
+//!
+//! Each test is named by what it holds. `support` is what they are made of; `refusals` is the table of refusals,
+//! a file for each kind of status. Nothing here waits for a time: only for a condition, with a bound.
+
+mod support;
+
+mod admin_api;
+mod canary;
+mod cli;
+mod clients;
+mod credentials;
+mod demo;
+mod environments;
+mod fleet;
+mod forwarding;
+mod headers;
+mod metrics;
+mod outage;
+mod refusals;
+mod retries;
+mod shutdown;
+mod startup;
+mod stores;
+mod streaming;
+mod usage;
