@@ -115,5 +115,5 @@ fn random_id() -> String {
     if let Err(error) = getrandom::fill(&mut random) {
         tracing::warn!(%error, "no random bytes for a request id");
     }
-    format!("{:032x}", u128::from_be_bytes(random))
+    format!("req_{:032x}", u128::from_be_bytes(random))
 }

@@ -18,6 +18,7 @@ const MAX_NAMED_IMPORTS: usize = 50;
 pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
+    title: &'static str,
     detail: Cow<'static, str>,
     errors: Vec<MemberError>,
     close: bool,
@@ -31,51 +32,77 @@ struct MemberError {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { status, code, detail: detail.into(), errors: Vec::new(), close: false }
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Problem {
+        Problem { status, code, title, detail: detail.into(), errors: Vec::new(), close: false }
     }
 
     /// The request cannot be understood.
     pub(super) fn bad_request(detail: impl AsRef<str>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", without_keys(detail.as_ref()))
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", without_keys(detail.as_ref()))
     }
 
     /// It can be understood, but a member is unknown or not allowed.
     pub(super) fn invalid(detail: impl AsRef<str>) -> Problem {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", without_keys(detail.as_ref()))
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            "Invalid request",
+            without_keys(detail.as_ref()),
+        )
     }
 
     /// No token, or not the right one.
     pub(super) fn unauthorized(detail: &'static str) -> Problem {
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Admin token required", detail)
     }
 
     /// No such thing.
     pub(super) fn not_found(detail: &'static str) -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
     /// The body is not JSON by its own account.
     pub(super) fn unsupported_media_type() -> Problem {
         let detail = "send Content-Type: application/json";
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Unsupported media type",
+            detail,
+        )
     }
 
     /// The body is larger than `limit` bytes.
     pub(super) fn body_too_large(limit: usize) -> Problem {
         let detail = format!("at most {limit} bytes are allowed here");
-        Problem { close: true, ..Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail) }
+        Problem {
+            close: true,
+            ..Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large", detail)
+        }
     }
 
     /// The body took too long.
     pub(super) fn request_timeout() -> Problem {
         let detail = "the body of the request did not arrive in time";
-        Problem { close: true, ..Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail) }
+        Problem {
+            close: true,
+            ..Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timed out", detail)
+        }
     }
 
     /// A handler ended without an answer.
     pub(super) fn internal() -> Problem {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "this gateway failed; see its log")
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Internal error",
+            "this gateway failed; see its log",
+        )
     }
 
     /// For an answer that was made by a library and says nothing in our words.
@@ -84,11 +111,12 @@ impl Problem {
             StatusCode::METHOD_NOT_ALLOWED => Problem::new(
                 status,
                 "method_not_allowed",
+                "Method not allowed",
                 "this method is not allowed here; see the Allow header",
             ),
             StatusCode::NOT_FOUND => Problem::not_found("there is nothing here"),
             status if status.is_client_error() => {
-                Problem::new(status, "bad_request", "the request cannot be read")
+                Problem::new(status, "bad_request", "Bad request", "the request cannot be read")
             }
             _ => Problem::internal(),
         }
@@ -96,10 +124,9 @@ impl Problem {
 
     /// The answer, with all the members that our clients read.
     pub(super) fn render(self, request_id: &str) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("Error");
         let mut body = json!({
-            "type": "about:blank",
-            "title": title,
+            "type": format!("urn:keygate:problem:{}", self.code),
+            "title": self.title,
             "status": self.status.as_u16(),
             "detail": self.detail,
             "code": self.code,
@@ -157,7 +184,12 @@ impl From<KeyError> for Problem {
                     | StoreError::CircuitOpen
                     | StoreError::Busy => "the store does not answer; repeat the request",
                 };
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store_unavailable",
+                    "Store unavailable",
+                    detail,
+                )
             }
             KeyError::ImportInterrupted { done, source } => {
                 tracing::warn!(error = %source, "the store failed during an import");
@@ -165,13 +197,19 @@ impl From<KeyError> for Problem {
                 let detail = format!(
                     "the store failed after {written} keys; repeat the whole import, which does no harm"
                 );
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store_unavailable",
+                    "Store unavailable",
+                    detail,
+                )
             }
             KeyError::RevokedHereOnly(cause) => {
                 tracing::error!(error = %cause, "a revocation is in force on this gateway only");
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "revocation_not_stored",
+                    "Revocation not stored",
                     "the key is refused on this gateway from now on, but the store did not take the revocation: \
                      other gateways do not know yet. Repeat the request until it succeeds",
                 )

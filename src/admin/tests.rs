@@ -326,7 +326,7 @@ async fn every_answer_has_a_request_id() {
         assert_eq!(read(response).await.1["request_id"], id);
     }
     let response = api.call(Request::get("/livez").body(Body::empty()).unwrap()).await;
-    assert_eq!(response.headers()["x-request-id"].len(), 32);
+    assert_eq!(response.headers()["x-request-id"].len(), "req_".len() + 32);
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
             }
         }
         KeysCommand::Show { id } => {
-            let key = api.get(&format!("/v1/keys/{id}"))?;
+            let key = of_key(&id, api.get(&format!("/v1/keys/{id}")))?;
             match json {
                 true => print_json(world, &key),
                 false => print(world, &card(&read(&key)?, now)),
@@ -177,7 +177,7 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
         }
         KeysCommand::Revoke(RevokeArguments { id, key_stdin: _ }) => {
             let revoked = match id {
-                Some(id) => api.post(&format!("/v1/keys/{id}/revoke"), &json!({}))?,
+                Some(id) => of_key(&id, api.post(&format!("/v1/keys/{id}/revoke"), &json!({})))?,
                 None => api.post("/v1/keys/revoke", &json!({ "key": read_key(world)?.as_str() }))?,
             };
             match json {
@@ -204,12 +204,10 @@ fn show_created(world: &mut World<'_>, created: &Value, json: bool, now: Timesta
         true => print_json(world, created),
         false => {
             let key = created["key"].as_str().ok_or_else(|| not_understood("it has no key"))?;
-            let mut text = card(&read(created)?, now);
-            let _ = write!(
-                text,
-                "\n{key}\n\nThis is the only time that the key is shown. Keep it in a secrets manager.\n"
-            );
-            print(world, &text)
+            // In full where its two ends stand otherwise: there is one key to copy, and nothing that looks like it.
+            let shown = card(&Key { display: key.to_owned(), ..read(created)? }, now);
+            let advice = "This is the only time that the key is shown. Keep it in a secrets manager.";
+            print(world, &format!("{shown}\n{advice}\n"))
         }
     };
     printed.map_err(|_| {
@@ -242,6 +240,14 @@ fn list(api: &Api, filters: &[(&str, Option<String>)], limit: usize) -> Result<V
         }
     }
     Ok(keys)
+}
+
+/// Says which key it was that failed.
+fn of_key<T>(id: &KeyId, result: Result<T, Failure>) -> Result<T, Failure> {
+    result.map_err(|failure| match failure {
+        Failure::Failed { code, error } => Failure::with_code(code, anyhow!("{id}: {error}")),
+        Failure::OutputClosed => failure,
+    })
 }
 
 /// The key that stands alone on standard input.

@@ -170,7 +170,7 @@ fn an_import_with_a_wrong_line_imports_nothing() {
 fn what_is_wrong_is_said_with_its_exit_code() {
     let gateway = gateway();
     let id = format!("key_{}", "0".repeat(20));
-    gateway.keys(&["show", &id]).fails(1, &["there is no such key"]);
+    gateway.keys(&["show", &id]).fails(1, &[&id, "there is no such key"]);
     gateway.keys(&["show", "key_1"]).fails(64, &["not a key id"]);
     gateway.keys(&["create", "--label", " ", "--env", "live"]).fails(64, &["`label`"]);
     gateway.keys(&["create", "--label", "a", "--env", "prod"]).fails(64, &["live"]);

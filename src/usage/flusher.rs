@@ -126,3 +126,6 @@ fn random_id() -> u128 {
     getrandom::fill(&mut bytes).expect("the operating system has randomness once it has booted");
     u128::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;
