@@ -90,10 +90,7 @@ fn live_through(gateway: &Gateway, upstream: &Upstream, seen: &mut Seen) -> Vec<
         ];
         for request in asked {
             let answer = gateway.ask(&request);
-            seen.add(
-                format!("the answer to {request:?}").replace(key, "KEY"),
-                format!("{answer:?} {}", answer.text()),
-            );
+            seen.add(format!("the answer to {request:?}").replace(key, "KEY"), format!("{answer:?}"));
         }
         let mut garbage = gateway.connect();
         garbage.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nno colon\r\n\r\n"));
@@ -194,9 +191,12 @@ fn a_key_is_nowhere_when_the_store_fails() {
 
 /// That the search finds what is there: a label stands in the places where a key must not.
 fn assert_searchable(seen: &Seen) {
-    let label = b"Production Server";
-    let found =
-        |place: &str| seen.0.iter().any(|(name, bytes)| name.contains(place) && keys::contains(bytes, label));
+    let label = "Production Server";
+    let found = |place: &str| {
+        seen.0
+            .iter()
+            .any(|(name, bytes)| name.contains(place) && String::from_utf8_lossy(bytes).contains(label))
+    };
     assert!(found("the list"));
     assert!(found("sqlite") || found("appendonly"), "the files of the store were searched");
     assert!(

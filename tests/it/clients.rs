@@ -63,7 +63,7 @@ fn curl(arguments: &[&str]) -> Ran {
 
 #[test]
 fn curl_gets_through_with_a_key_in_every_place() {
-    let Setting { gateway, key, revoked, .. } = setting();
+    let Setting { upstream: _upstream, gateway, key, revoked } = setting();
     let url = gateway.url("/v1/wallets/wlt_1");
     let ok = r#"{"data":{"ok":true}}"#;
     assert_eq!(curl(&["-H", &format!("X-API-Key: {key}"), &url]).stdout, ok);
@@ -118,7 +118,7 @@ fn curl_uploads_and_waits_to_be_asked_for_a_large_body() {
 
 #[test]
 fn wrk_sees_no_error_under_load() {
-    let Setting { gateway, key, .. } = setting();
+    let Setting { upstream: _upstream, gateway, key, .. } = setting();
     let mut command = tool("wrk");
     command.args([
         "-t1",

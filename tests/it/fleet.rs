@@ -113,7 +113,7 @@ fn hammer(gateway: &Gateway, created: &CreatedKey, started: &Barrier, done: &Ato
 fn a_key_that_was_just_refused_as_unknown_opens_as_soon_as_it_exists() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     // Unknown keys are remembered for longer than the test lasts: only the event can help.
-    let start = || on(&redis, &upstream).set("KEYGATE_CACHE__UNKNOWN_TTL_MS", "60000").start();
+    let start = || on(&redis, &upstream).set("KEYGATE_CACHE__UNKNOWN_TTL_S", "60").start();
     let (first, second) = (start(), start());
     let door_opener = keys::foreign_live("the first import lets unchecked keys ask");
     first.admin().import(&keys::sha256_hex(door_opener.as_bytes()), "live");

@@ -182,6 +182,23 @@ fn connections_are_used_again_on_both_sides() {
 }
 
 #[test]
+fn a_connection_is_used_again_after_a_chunked_answer() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.read_body()?;
+        exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        exchange.write_chunk(b"{\"data\":{\"ok\":true}}")?;
+        exchange.write("0\r\n\r\n")?;
+        exchange.finish()
+    });
+    let (gateway, key) = before(&upstream);
+    let mut connection = gateway.connect();
+    for _ in 0..20 {
+        connection.ask(&Request::get("/").key(&key)).assert_forwarded();
+    }
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[test]
 fn a_client_that_asks_to_close_is_closed_and_the_upstream_is_not() {
     let upstream = Upstream::start();
     let (gateway, key) = before(&upstream);

@@ -60,7 +60,7 @@ impl Row {
 #[track_caller]
 pub fn assert_refused(answer: &Answer, code: &str) {
     let row = ROWS.iter().find(|row| row.code == code).expect("the table has the code");
-    assert_eq!(answer.status, row.status, "{code}: {answer:?} {}", answer.text());
+    assert_eq!(answer.status, row.status, "{code}: {answer:?}");
     assert_eq!(answer.headers.get("content-type"), Some("application/problem+json"), "{answer:?}");
 
     let body = answer.json();

@@ -149,7 +149,7 @@ fn a_key_whose_spelling_and_record_disagree_is_refused() {
 
 #[test]
 fn a_refused_head_request_has_no_body() {
-    let (_, gateway, key) = usual();
+    let (_upstream, gateway, key) = usual();
     let mut connection = gateway.connect();
     connection.send(Request::new("HEAD", "/v1/wallets/wlt_1").to_bytes());
     let answer = connection.answer_without_body();
@@ -161,7 +161,7 @@ fn a_refused_head_request_has_no_body() {
 
 #[test]
 fn a_refusal_keeps_the_clients_request_id() {
-    let (_, gateway, _) = usual();
+    let (_upstream, gateway, _) = usual();
     let answer = gateway.ask(&Request::get("/").header("X-Request-Id", "support-ticket_42"));
     assert_refused(&answer, "key_missing");
     assert_eq!(answer.headers.get("x-request-id"), Some("support-ticket_42"));

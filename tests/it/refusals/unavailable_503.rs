@@ -94,7 +94,7 @@ fn a_request_that_finds_no_room_is_not_sent() {
 
 #[test]
 fn a_refusal_does_not_end_a_connection_that_is_in_order() {
-    let (_, gateway, key) = usual();
+    let (_upstream, gateway, key) = usual();
     let mut connection = gateway.connect();
     for _ in 0..3 {
         assert_refused(&connection.ask(&Request::get("/")), "key_missing");

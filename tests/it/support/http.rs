@@ -1,5 +1,6 @@
 //! A client that says exactly what it is told to say.
 
+use std::fmt;
 use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -212,7 +213,7 @@ impl Request {
 }
 
 /// An answer, whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Answer {
     pub version: String,
     pub status: u16,
@@ -221,6 +222,16 @@ pub struct Answer {
     pub trailers: Headers,
     /// The 1xx answers before it.
     pub interim: Vec<u16>,
+}
+
+/// With the body as text.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer {
+            version, status, headers: Headers(headers), trailers: Headers(trailers), interim, ..
+        } = self;
+        write!(f, "{interim:?} {version} {status} {headers:?} {} {trailers:?}", self.text())
+    }
 }
 
 impl Answer {
@@ -246,7 +257,7 @@ impl Answer {
     /// That the upstream's usual answer came through.
     #[track_caller]
     pub fn assert_forwarded(&self) {
-        assert_eq!(self.status, 200, "{self:?} {}", self.text());
+        assert_eq!(self.status, 200, "{self:?}");
         assert_eq!(self.json()["data"]["ok"], true, "{}", self.text());
         assert!(self.headers.get("x-request-id").is_some_and(|id| !id.is_empty()), "{self:?}");
     }

@@ -61,20 +61,24 @@ pub fn traces_of(key: &str) -> Vec<String> {
 
 /// The first trace of `key` in `haystack`, if there is one.
 pub fn trace_in(haystack: &[u8], key: &str) -> Option<String> {
-    traces_of(key).into_iter().find(|trace| contains(haystack, trace.as_bytes()))
-}
-
-/// Whether `needle` is in `haystack`.
-pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let Some(&first) = needle.first() else { return true };
-    let mut rest = haystack;
-    while let Some(at) = rest.iter().position(|&byte| byte == first) {
-        if rest[at..].starts_with(needle) {
-            return true;
-        }
-        rest = &rest[at + 1..];
+    // One pass for all traces, which looks twice only where one may begin: logs are large, and tests unoptimised.
+    let traces = traces_of(key);
+    let mut begins = vec![false; 1 << 16];
+    for trace in &traces {
+        begins[usize::from(trace.as_bytes()[0]) << 8 | usize::from(trace.as_bytes()[1])] = true;
     }
-    false
+    let mut last = 0;
+    for (at, &byte) in haystack.iter().enumerate() {
+        let pair = last << 8 | usize::from(byte);
+        last = usize::from(byte);
+        if begins[pair] && at > 0 {
+            let rest = &haystack[at - 1..];
+            if let Some(trace) = traces.iter().find(|trace| rest.starts_with(trace.as_bytes())) {
+                return Some(trace.clone());
+            }
+        }
+    }
+    None
 }
 
 #[test]

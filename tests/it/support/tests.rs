@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::message::chunk;
 use super::wait::PATIENCE;
-use super::{Connection, RedisServer, Request, Upstream, eventually, keys};
+use super::{Connection, RedisServer, Request, Upstream, eventually};
 
 fn address(upstream: &Upstream) -> std::net::SocketAddr {
     upstream.authority().parse().unwrap()
@@ -94,10 +94,4 @@ fn a_redis_dies_freezes_and_comes_back_with_its_data() {
     redis.thaw();
     let value: String = redis.run(&["GET", "a"]);
     assert_eq!(value, "1");
-}
-
-#[test]
-fn a_search_finds_what_is_there() {
-    assert!(keys::contains(b"aab", b"ab") && keys::contains(b"ab", b"ab") && !keys::contains(b"a", b"ab"));
-    assert!(keys::contains(b"abcd", b"d") && !keys::contains(b"", b"a"));
 }
