@@ -196,7 +196,7 @@ impl ResponseBody {
     /// The upstream's answer: no pause longer than `idle`.
     pub(super) fn upstream(incoming: Incoming, lease: Lease, idle: Duration) -> ResponseBody {
         let mut content = Content::Upstream { incoming, lease: Some(lease), timer: IdleTimer::new(idle) };
-        content.release_if_through();
+        content.release_if_through(false);
         ResponseBody { content, _busy: None }
     }
 
@@ -212,9 +212,11 @@ impl ResponseBody {
 }
 
 impl Content {
-    fn release_if_through(&mut self) {
+    /// Gives the connection back once the answer was read to its end: which a length tells with the last piece, and
+    /// chunks only by `ended`.
+    fn release_if_through(&mut self, ended: bool) {
         if let Content::Upstream { incoming, lease, .. } = self
-            && incoming.is_end_stream()
+            && (ended || incoming.is_end_stream())
             && let Some(lease) = lease.take()
         {
             lease.give_back();
@@ -246,7 +248,7 @@ impl Body for ResponseBody {
                 }
             },
         };
-        self.content.release_if_through();
+        self.content.release_if_through(polled.is_none());
         Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Broken)))
     }
 

@@ -1,6 +1,6 @@
 //! The request path.
 //!
-//! [`Gateway::handle`] observes and renders; the inner function is the path itself, and each of its steps either
+//! `Gateway::handle` observes and renders; the inner function is the path itself, and each of its steps either
 //! goes on or ends with a rejection. One gateway serves one worker.
 
 use std::cell::RefCell;
@@ -70,7 +70,8 @@ impl Gateway {
     pub(super) async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
         let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
         let (head, body) = request.into_parts();
-        let mut passage = Passage::begin(&head, client, scope.started(), self.fresh_id(&head));
+        let request_id = RequestId::sent(&head.headers).unwrap_or_else(|| self.fresh_id());
+        let mut passage = Passage::begin(&head, client, scope.started(), request_id);
 
         let mut response = match self.forward_if_permitted(head, body, &mut passage).await {
             Ok(response) => {
@@ -125,9 +126,10 @@ impl Gateway {
         &self.shared.clock
     }
 
-    /// An id for a request that did not get far enough to have one.
-    pub(super) fn fresh_request_id(&self) -> RequestId {
-        RequestId::fresh(self.random.borrow_mut().u128(..))
+    /// Refuses, and counts, a request whose head could not be read: the whole answer, as it stands on the wire.
+    pub(super) fn refuse_unread(&self, denial: Denial) -> Vec<u8> {
+        RequestScope::begin(&self.shared.metrics, &*self.shared.clock).end(Outcome::Denied(denial));
+        respond::refuse_raw(denial, self.fresh_id().as_str())
     }
 
     /// Closes connections to upstreams that have been idle for too long.
@@ -135,8 +137,8 @@ impl Gateway {
         self.upstreams.close_idle();
     }
 
-    fn fresh_id(&self, head: &Parts) -> RequestId {
-        RequestId::sent(&head.headers).unwrap_or_else(|| self.fresh_request_id())
+    fn fresh_id(&self) -> RequestId {
+        RequestId::fresh(self.random.borrow_mut().u128(..))
     }
 
     fn fresh_trace(&self) -> TraceId {

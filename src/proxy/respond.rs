@@ -206,6 +206,26 @@ pub fn refuse(denial: Denial, request_id: &str) -> Response<Bytes> {
     response
 }
 
+/// A refusal as it stands on the wire, for a request that was never read to the end of its head. It ends its connection.
+pub fn refuse_raw(denial: Denial, request_id: &str) -> Vec<u8> {
+    let response = refuse(denial, request_id);
+    let body = response.body();
+    let mut wire = format!(
+        "HTTP/1.1 {}\r\nconnection: close\r\nx-request-id: {request_id}\r\ncontent-length: {}\r\n",
+        response.status(),
+        body.len()
+    )
+    .into_bytes();
+    for (name, value) in response.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            wire.extend_from_slice(part);
+        }
+    }
+    wire.extend_from_slice(b"\r\n");
+    wire.extend_from_slice(body);
+    wire
+}
+
 /// RFC 6750, section 3: without credentials there is no error code in the challenge.
 fn challenge(denial: Denial) -> HeaderValue {
     let challenge = if denial == Denial::KeyMissing {
