@@ -76,7 +76,7 @@ impl World {
             })
             .collect();
         runtime.block_on(async {
-            verifier.refresh_fleet(&*store).await.expect("a map does not fail");
+            verifier.refresh_fleet().await.expect("a map does not fail");
             for key in &keys {
                 store.put(key);
                 verifier.verify(key, clock.now()).await.expect("the key was put there");

@@ -28,7 +28,6 @@ use crate::observe::{Health, Metrics};
 use crate::proxy::gateway::{Gateway, HeadLimits, Limits, Shared};
 use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
 use crate::proxy::upstream::{Context, Dialer, Upstreams};
-use crate::store::KeyStore;
 use crate::usage::Usage;
 use crate::usage::flusher::Flusher;
 use crate::verify::cache::Capacity;
@@ -120,15 +119,10 @@ impl Gatehouse {
         let usage = Arc::new(Usage::new(config.usage.max_pending, Arc::clone(&metrics)));
         let flusher = Flusher::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&metrics));
         let flusher = tokio::spawn(flusher.run(config.usage.flush_interval, ended(stopped)));
-        let keys = Arc::new(KeyService::new(
-            Arc::clone(&store),
-            sink,
-            config.key_format.clone(),
-            Arc::clone(&clock),
-        ));
+        let keys = Arc::new(KeyService::new(store, sink, config.key_format.clone(), Arc::clone(&clock)));
         let revoking = Arc::clone(&keys);
         tokio::spawn(async move { revoking.keep_writing_revocations().await });
-        tokio::spawn(follow_fleet(Arc::clone(&verifier), store, Arc::clone(&health)));
+        tokio::spawn(follow_fleet(Arc::clone(&verifier), Arc::clone(&health)));
         tokio::spawn(upkeep(Arc::clone(&verifier), Arc::clone(&metrics)));
 
         let gatehouse = Gatehouse { config, clock, metrics, health, verifier, usage, keys, flusher, stop };
@@ -254,11 +248,11 @@ fn verifier_settings(config: &Config) -> VerifierSettings {
     }
 }
 
-/// Asks for what the fleet shares: until it is known, then each second, and whenever it may have changed.
-async fn follow_fleet(verifier: Arc<Verifier>, store: Arc<dyn KeyStore>, health: Arc<Health>) {
+/// Asks for what the fleet shares: until it is known, and then each second.
+async fn follow_fleet(verifier: Arc<Verifier>, health: Arc<Health>) {
     let mut answered = None;
     loop {
-        let refreshed = verifier.refresh_fleet(&*store).await;
+        let refreshed = verifier.refresh_fleet().await;
         if answered != Some(refreshed.is_ok()) {
             match &refreshed {
                 Ok(()) => tracing::info!("the store answers"),
@@ -269,10 +263,7 @@ async fn follow_fleet(verifier: Arc<Verifier>, store: Arc<dyn KeyStore>, health:
         health.store_answers(refreshed.is_ok());
         if refreshed.is_ok() {
             health.sync();
-            tokio::select! {
-                () = tokio::time::sleep(FLEET_INTERVAL) => {}
-                () = verifier.fleet_changed() => {}
-            }
+            tokio::time::sleep(FLEET_INTERVAL).await;
         } else {
             tokio::time::sleep(FLEET_RETRY).await;
         }

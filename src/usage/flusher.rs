@@ -4,9 +4,11 @@
 //! meanwhile is merged behind it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::model::{KeyId, SHARDS, Shard};
@@ -22,6 +24,8 @@ pub struct Flusher {
     store: Arc<dyn KeyStore>,
     metrics: Arc<Metrics>,
     shards: [Outbox; SHARDS],
+    /// Keys that wait behind the batches that were sent, over all shards.
+    waiting: usize,
 }
 
 /// What one shard has to write.
@@ -36,7 +40,7 @@ struct Outbox {
 impl Flusher {
     /// A flusher with nothing to write yet.
     pub fn new(usage: Arc<Usage>, store: Arc<dyn KeyStore>, metrics: Arc<Metrics>) -> Flusher {
-        Flusher { usage, store, metrics, shards: Default::default() }
+        Flusher { usage, store, metrics, shards: Default::default(), waiting: 0 }
     }
 
     /// Flushes each `interval` until `shutdown`, then once more until all is written.
@@ -70,31 +74,32 @@ impl Flusher {
     }
 
     async fn collect(&mut self) {
-        let mut merged = 0;
         for (key, note) in self.usage.take().await {
-            let outbox = &mut self.shards[key.shard().index()];
-            outbox
-                .waiting
-                .entry(key)
-                .and_modify(|waiting| {
-                    waiting.merge(note);
-                    merged += 1;
-                })
-                .or_insert(note);
+            match self.shards[key.shard().index()].waiting.entry(key) {
+                Entry::Occupied(mut waiting) => waiting.get_mut().merge(note),
+                Entry::Vacant(vacant) => {
+                    if self.waiting < self.usage.max_pending {
+                        self.waiting += 1;
+                        self.usage.taken.fetch_add(1, Ordering::Relaxed);
+                        vacant.insert(note);
+                    } else {
+                        self.metrics.usage_dropped();
+                    }
+                }
+            }
         }
-        self.usage.release(merged);
     }
 
     async fn flush_shard(&mut self, shard: Shard) -> Result<(), StoreError> {
         let outbox = &mut self.shards[shard.index()];
-        while let Some(batch) = outbox.next(shard) {
+        while let Some(batch) = outbox.next(shard, &mut self.waiting) {
             let written = self.store.record_uses(batch).await;
             let keys = batch.uses.len();
             match written {
                 Ok(()) => {
                     self.metrics.asked_store(StoreOperation::RecordUses, StoreResult::Ok);
                     self.metrics.usage_flushed(keys);
-                    self.usage.release(keys);
+                    self.usage.taken.fetch_sub(keys, Ordering::Relaxed);
                     outbox.sent = None;
                 }
                 Err(failure) => {
@@ -109,8 +114,9 @@ impl Flusher {
 
 impl Outbox {
     /// The batch to send: the one that may not have arrived, else a new one of all that waits.
-    fn next(&mut self, shard: Shard) -> Option<&UsageBatch> {
+    fn next(&mut self, shard: Shard, waiting: &mut usize) -> Option<&UsageBatch> {
         if self.sent.is_none() && !self.waiting.is_empty() {
+            *waiting -= self.waiting.len();
             let uses = self.waiting.drain();
             let uses =
                 uses.map(|(id, note)| KeyUse { id, last_used_at: note.last_used_at, count: note.count });

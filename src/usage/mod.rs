@@ -34,17 +34,25 @@ impl Note {
 /// Notes of uses, shared by all workers.
 pub struct Usage {
     notes: ArcSwap<Notes>,
-    /// Keys that wait to be written, here and at the flusher.
-    pending: AtomicUsize,
+    /// Keys in `notes`.
+    noted: AtomicUsize,
+    /// Keys that the flusher has taken and not written yet.
+    taken: AtomicUsize,
     max_pending: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Usage {
-    /// Keeps notes of at most `max_pending` keys; beyond that, uses of further keys are not kept, and counted
-    /// as dropped.
+    /// Keeps notes of at most `max_pending` keys, and twice as many at the flusher while the store is away: in the
+    /// batches that were sent, and behind them. Beyond that, uses of further keys are not kept, and counted as dropped.
     pub fn new(max_pending: usize, metrics: Arc<Metrics>) -> Usage {
-        Usage { notes: ArcSwap::default(), pending: AtomicUsize::new(0), max_pending, metrics }
+        Usage {
+            notes: ArcSwap::default(),
+            noted: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            max_pending,
+            metrics,
+        }
     }
 
     /// The key was used. Never waits for the store.
@@ -53,19 +61,19 @@ impl Usage {
         match self.notes.load().entry(key) {
             Entry::Occupied(mut noted) => noted.get_mut().merge(note),
             Entry::Vacant(vacant) => {
-                if self.pending.fetch_add(1, Ordering::Relaxed) < self.max_pending {
+                if self.noted.fetch_add(1, Ordering::Relaxed) < self.max_pending {
                     vacant.insert(note);
                 } else {
-                    self.pending.fetch_sub(1, Ordering::Relaxed);
+                    self.noted.fetch_sub(1, Ordering::Relaxed);
                     self.metrics.usage_dropped();
                 }
             }
         }
     }
 
-    /// How many keys wait to be written.
+    /// How many keys wait to be written; one that was used again while it waited counts twice.
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.noted.load(Ordering::Relaxed) + self.taken.load(Ordering::Relaxed)
     }
 
     /// Takes all notes. They are swapped for an empty map; whoever is still writing one into the old map is waited
@@ -74,16 +82,14 @@ impl Usage {
         let mut taken = self.notes.swap(Arc::default());
         loop {
             match Arc::try_unwrap(taken) {
-                Ok(notes) => return notes,
+                Ok(notes) => {
+                    self.noted.fetch_sub(notes.len(), Ordering::Relaxed);
+                    return notes;
+                }
                 Err(shared) => taken = shared,
             }
             tokio::task::yield_now().await;
         }
-    }
-
-    /// So many keys do not wait any more.
-    fn release(&self, keys: usize) {
-        self.pending.fetch_sub(keys, Ordering::Relaxed);
     }
 }
 
@@ -142,7 +148,6 @@ mod tests {
         while writing {
             writing = writers.iter().any(|writer| !writer.is_finished());
             let taken = usage.take().await;
-            usage.release(taken.len());
             counted += taken.iter().map(|note| note.count).sum::<u64>();
         }
         assert_eq!(counted, 80_000);

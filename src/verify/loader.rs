@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::model::{Denial, KeyHash, KeyRecord};
 use crate::observe::Metrics;
 use crate::observe::metrics::{StoreOperation, StoreResult};
-use crate::store::{KeyStore, StoreError};
+use crate::store::{FleetSettings, KeyStore, StoreError};
 
 use super::cache::{CachedRecord, Entry, RecordCache};
 use super::freshness::{Freshness, Loaded};
@@ -81,6 +81,13 @@ impl Loader {
         }
     }
 
+    /// What the fleet shares.
+    pub(super) async fn fleet(&self) -> Result<FleetSettings, StoreError> {
+        let answer = self.store.fleet().await;
+        self.metrics.asked_store(StoreOperation::Fleet, result_of(&answer));
+        answer
+    }
+
     fn found(&self, hash: KeyHash, loaded: Loaded, record: &KeyRecord) -> Result<Answer, LoadFailure> {
         let mut record = match CachedRecord::decode(record) {
             Ok(record) => record,
@@ -97,7 +104,7 @@ impl Loader {
     }
 }
 
-pub(super) fn result_of<T>(answer: &Result<T, StoreError>) -> StoreResult {
+fn result_of<T>(answer: &Result<T, StoreError>) -> StoreResult {
     match answer {
         Ok(_) => StoreResult::Ok,
         Err(StoreError::TimedOut(_)) => StoreResult::TimedOut,

@@ -14,17 +14,18 @@ mod loader;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::Mutex;
 
 use crate::clock::{Clock, Moment, Tick};
 use crate::events::FeedSink;
 use crate::model::{ApiKey, Denial, Environment, Event, EventKind, KeyHash, Shard};
 use crate::observe::Metrics;
-use crate::observe::metrics::{Lookup, Source, StoreOperation};
+use crate::observe::metrics::{Lookup, Source};
 use crate::store::{FleetSettings, KeyStore, StoreError};
 
 use budget::Budget;
@@ -59,7 +60,10 @@ pub struct Verifier {
     loader: Loader,
     unchecked: Budget,
     fleet: ArcSwapOption<FleetSettings>,
-    fleet_changed: Notify,
+    /// How often something hinted that the fleet's settings changed, and how many of these hints they are from after.
+    fleet_hints: AtomicU64,
+    fleet_hints_followed: AtomicU64,
+    fleet_refresh: Mutex<()>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -106,7 +110,9 @@ impl Verifier {
             ),
             unchecked: Budget::new(settings.unchecked_per_second, settings.unchecked_at_once),
             fleet: ArcSwapOption::empty(),
-            fleet_changed: Notify::new(),
+            fleet_hints: AtomicU64::new(0),
+            fleet_hints_followed: AtomicU64::new(0),
+            fleet_refresh: Mutex::new(()),
             cache,
             freshness,
             clock,
@@ -148,21 +154,16 @@ impl Verifier {
         policy::permit(fresh, permit.facts(), self.clock.now()).map(drop)
     }
 
-    /// Asks the store for what the fleet shares; to be called at the start, each second and when
-    /// [`Verifier::fleet_changed`] says so.
+    /// Asks the store for what the fleet shares; to be called at the start and each second.
     ///
     /// # Errors
     /// The store does not answer; what was known before stays known.
-    pub async fn refresh_fleet(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
-        let answer = store.fleet().await;
-        self.metrics.asked_store(StoreOperation::Fleet, loader::result_of(&answer));
+    pub async fn refresh_fleet(&self) -> Result<(), StoreError> {
+        let hints = self.fleet_hints.load(Ordering::SeqCst);
+        let answer = self.loader.fleet().await;
         self.fleet.store(Some(Arc::new(answer?)));
+        self.fleet_hints_followed.fetch_max(hints, Ordering::SeqCst);
         Ok(())
-    }
-
-    /// Waits until something hints that the fleet's settings may have changed.
-    pub async fn fleet_changed(&self) {
-        self.fleet_changed.notified().await;
     }
 
     /// Tells the metrics what only looks from outside can see.
@@ -218,9 +219,7 @@ impl Verifier {
 
     /// One load, or the one under way. A key without a check needs the fleet's leave and a part of their budget.
     async fn load(&self, hash: KeyHash, checked: bool) -> Result<Answer, Denial> {
-        let fleet = self.fleet.load();
-        let fleet = fleet.as_ref().ok_or(Denial::VerificationUnavailable)?;
-        if !checked && !fleet.accept_unchecked_keys {
+        if !checked && !self.accepts_unchecked().await? {
             return Err(Denial::KeyUnknown);
         }
         let began = self.clock.now().tick;
@@ -241,8 +240,24 @@ impl Verifier {
         }
     }
 
+    /// Whether the key carries its check. Without it, keygate did not make it.
     fn is_checked(&self, key: &ApiKey) -> bool {
         self.fleet.load().as_ref().is_some_and(|fleet| key.is_checked_by(&fleet.check_secrets))
+    }
+
+    /// Whether keys without a check may be looked up, as of the latest hint: a key that was just imported must open
+    /// at once, and the first import is what turns the switch.
+    async fn accepts_unchecked(&self) -> Result<bool, Denial> {
+        let hinted =
+            || self.fleet_hints_followed.load(Ordering::SeqCst) < self.fleet_hints.load(Ordering::SeqCst);
+        let accepts = || self.fleet.load().as_ref().map(|fleet| fleet.accept_unchecked_keys);
+        if accepts() == Some(false) && hinted() {
+            let _one_at_a_time = self.fleet_refresh.lock().await;
+            if hinted() && self.refresh_fleet().await.is_err() {
+                return Err(Denial::VerificationUnavailable);
+            }
+        }
+        accepts().ok_or(Denial::VerificationUnavailable)
     }
 
     fn judge_known(&self, hash: &KeyHash, entry: &Entry, now: Tick) -> Verdict {
@@ -267,7 +282,7 @@ impl FeedSink for Verifier {
         self.cache.forget(&event.hash);
         if event.kind == EventKind::Created {
             // It may be the first key without a check, which turned the fleet's switch.
-            self.fleet_changed.notify_one();
+            self.fleet_hints.fetch_add(1, Ordering::SeqCst);
         }
         self.metrics.applied_event(event.kind, self.clock.now().wall.since(event.at));
     }

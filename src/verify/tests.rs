@@ -1,13 +1,13 @@
 //! The verifier against a store whose answers can be held back: the interleavings that matter, one by one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::policy::{Facts, permit};
 use super::*;
@@ -17,12 +17,13 @@ use crate::store::{Creation, ListQuery, Page, Revocation, StoredKey, UsageBatch}
 
 /// A store that answers with what it held when it was *asked*, as soon as the gate lets the answer through.
 struct GatedStore {
-    records: Mutex<HashMap<KeyHash, KeyRecord>>,
+    records: StdMutex<HashMap<KeyHash, KeyRecord>>,
     asked: AtomicUsize,
     asked_once: Notify,
     gate: Semaphore,
-    failing: std::sync::atomic::AtomicBool,
-    accept_unchecked: bool,
+    failing: AtomicBool,
+    accept_unchecked: AtomicBool,
+    asked_for_fleet: AtomicUsize,
 }
 
 const OPEN: usize = 1_000_000;
@@ -45,10 +46,11 @@ impl KeyStore for GatedStore {
     }
 
     async fn fleet(&self) -> Result<FleetSettings, StoreError> {
+        self.asked_for_fleet.fetch_add(1, Ordering::SeqCst);
         Ok(FleetSettings {
             store_id: "0".repeat(32),
             check_secrets: vec![secret()],
-            accept_unchecked_keys: self.accept_unchecked,
+            accept_unchecked_keys: self.accept_unchecked.load(Ordering::SeqCst),
         })
     }
 
@@ -82,12 +84,13 @@ struct World {
 impl World {
     async fn new(permits: usize, accept_unchecked: bool) -> World {
         let store = Arc::new(GatedStore {
-            records: Mutex::default(),
+            records: StdMutex::default(),
             asked: AtomicUsize::new(0),
             asked_once: Notify::new(),
             gate: Semaphore::new(permits),
-            failing: std::sync::atomic::AtomicBool::new(false),
-            accept_unchecked,
+            failing: AtomicBool::new(false),
+            accept_unchecked: AtomicBool::new(accept_unchecked),
+            asked_for_fleet: AtomicUsize::new(0),
         });
         let clock = ManualClock::at(Timestamp::from_millis(1_764_000_000_000));
         clock.advance(Duration::from_secs(10));
@@ -109,7 +112,7 @@ impl World {
             Arc::new(Metrics::new()),
             Handle::current(),
         ));
-        verifier.refresh_fleet(&*store).await.unwrap();
+        verifier.refresh_fleet().await.unwrap();
         World { store, verifier, clock, format: KeyFormat::new("sk").unwrap() }
     }
 
@@ -294,6 +297,20 @@ async fn keys_without_a_check_have_a_budget_that_does_not_starve_the_others() {
     world.clock.advance(Duration::from_secs(1));
     world.put(&world.unchecked_key(6));
     assert_eq!(world.decide(&world.unchecked_key(6)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn the_first_imported_key_opens_at_once_and_a_flood_asks_once() {
+    let world = World::new(OPEN, false).await;
+    assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::KeyUnknown));
+    assert_eq!(world.store.asked_for_fleet.load(Ordering::SeqCst), 1);
+    world.store.accept_unchecked.store(true, Ordering::SeqCst);
+    world.put(&world.unchecked_key(1));
+    world.tell(EventKind::Created, &world.unchecked_key(1));
+    for _ in 0..3 {
+        assert_eq!(world.decide(&world.unchecked_key(1)).await, Ok(()));
+    }
+    assert_eq!(world.store.asked_for_fleet.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -29,7 +29,6 @@ fn every_metric_of_the_contract_is_there() {
         "keygate_events_applied_total counter",
         "keygate_event_propagation_seconds histogram",
         "keygate_feed_connected gauge",
-        "keygate_feed_lag_events gauge",
         "keygate_currency_age_seconds gauge",
         "keygate_usage_pending gauge",
         "keygate_usage_flushed_total counter",
