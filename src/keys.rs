@@ -262,6 +262,7 @@ impl KeyService {
         }
         if !within_deadline(self.store.fleet()).await?.accept_unchecked_keys {
             within_deadline(self.store.accept_unchecked_keys(true)).await?;
+            self.sink.apply(&Event::of_fleet(self.clock.now().wall));
         }
         let writes = stream::iter(records).map(|record| async move { self.write_new(&record).await });
         let mut writes = std::pin::pin!(writes.buffer_unordered(IMPORTS_AT_ONCE));

@@ -28,6 +28,8 @@ pub enum EventKind {
     Revoked,
     /// Anything else in the record.
     Changed,
+    /// What the whole fleet shares changed; the hash is all zeroes, and no key's. A hint: gateways read it each second.
+    Fleet,
 }
 
 /// The bytes are not an event.
@@ -37,7 +39,8 @@ pub struct MalformedEvent(#[source] serde_json::Error);
 
 impl EventKind {
     /// Every kind, for metrics that are resolved once.
-    pub const ALL: [EventKind; 3] = [EventKind::Created, EventKind::Revoked, EventKind::Changed];
+    pub const ALL: [EventKind; 4] =
+        [EventKind::Created, EventKind::Revoked, EventKind::Changed, EventKind::Fleet];
 
     /// The wire form.
     pub const fn as_str(self) -> &'static str {
@@ -45,11 +48,17 @@ impl EventKind {
             EventKind::Created => "created",
             EventKind::Revoked => "revoked",
             EventKind::Changed => "changed",
+            EventKind::Fleet => "fleet",
         }
     }
 }
 
 impl Event {
+    /// What the fleet shares changed.
+    pub fn of_fleet(at: Timestamp) -> Event {
+        Event { kind: EventKind::Fleet, hash: KeyHash::from_bytes([0; 32]), at }
+    }
+
     /// The shard whose log tells this event.
     pub fn shard(&self) -> Shard {
         Shard::of(&self.hash)

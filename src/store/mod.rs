@@ -44,7 +44,8 @@ pub trait KeyStore: Send + Sync + 'static {
     /// What the whole fleet shares. Made on the first call on an empty store, and the same for ever after.
     async fn fleet(&self) -> Result<FleetSettings, StoreError>;
 
-    /// Sets whether keys without a check may be looked up, for the whole fleet.
+    /// Sets whether keys without a check may be looked up, for the whole fleet, and tells
+    /// [`EventKind::Fleet`](crate::model::EventKind::Fleet).
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError>;
 }
 

@@ -278,12 +278,9 @@ impl FeedSink for Verifier {
         match event.kind {
             EventKind::Revoked => self.freshness.revoke(&event.hash),
             EventKind::Created | EventKind::Changed => self.freshness.outdate(&event.hash),
+            EventKind::Fleet => drop(self.fleet_hints.fetch_add(1, Ordering::SeqCst)),
         }
         self.cache.forget(&event.hash);
-        if event.kind == EventKind::Created {
-            // It may be the first key without a check, which turned the fleet's switch.
-            self.fleet_hints.fetch_add(1, Ordering::SeqCst);
-        }
         self.metrics.applied_event(event.kind, self.clock.now().wall.since(event.at));
     }
 

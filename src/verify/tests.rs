@@ -306,6 +306,7 @@ async fn the_first_imported_key_opens_at_once_and_a_flood_asks_once() {
     assert_eq!(world.store.asked_for_fleet.load(Ordering::SeqCst), 1);
     world.store.accept_unchecked.store(true, Ordering::SeqCst);
     world.put(&world.unchecked_key(1));
+    world.verifier.apply(&Event::of_fleet(world.clock.now().wall));
     world.tell(EventKind::Created, &world.unchecked_key(1));
     for _ in 0..3 {
         assert_eq!(world.decide(&world.unchecked_key(1)).await, Ok(()));

@@ -194,13 +194,7 @@ impl KeyStore for RedisStore {
         // The switch must not be the first thing in an empty store.
         self.fleet().await?;
         let line = self.link.line()?;
-        redis::cmd("HSET")
-            .arg(layout::FLEET_KEY)
-            .arg(layout::ACCEPT_UNCHECKED_KEYS)
-            .arg(u8::from(accept))
-            .query_async(&mut line.connection())
-            .await
-            .or_failed(&line)
+        self.scripts.accept_unchecked_keys(accept).invoke_async(&mut line.connection()).await.or_failed(&line)
     }
 }
 

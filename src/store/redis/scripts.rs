@@ -41,8 +41,12 @@ local time = redis.call('TIME')
 local seconds, millis = tonumber(time[1]), math.floor(tonumber(time[2]) / 1000)
 local now_ms = string.format('%.0f', seconds * 1000 + millis)
 
+local function event_of(kind, hash)
+  return '{"kind":"' .. kind .. '","hash":"' .. hash .. '","at":"' .. rfc3339(seconds, millis) .. '"}'
+end
+
 local function tell(log, channel, log_length, kind, hash)
-  local event = '{"kind":"' .. kind .. '","hash":"' .. hash .. '","at":"' .. rfc3339(seconds, millis) .. '"}'
+  local event = event_of(kind, hash)
   redis.call('XADD', log, 'MAXLEN', '~', log_length, '*', 'event', event)
   redis.call('PUBLISH', channel, event)
 end
@@ -91,12 +95,21 @@ end
 return redis.call('HMGET', KEYS[1], 'store_id', 'check_secrets', 'accept_unchecked_keys')
 "#;
 
+/// KEYS: fleet. ARGV: channel, the field, its value. Told on the channel alone: each gateway reads the fleet's settings
+/// every second anyway.
+const SET_FLEET: &str = r#"
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+redis.call('PUBLISH', ARGV[1], event_of('fleet', string.rep('0', 64)))
+return 1
+"#;
+
 /// The scripts, hashed once; Redis is sent their text only when it does not know them.
 pub(super) struct Scripts {
     create: Script,
     revoke: Script,
     record_uses: Script,
     found_fleet: Script,
+    set_fleet: Script,
 }
 
 impl Scripts {
@@ -106,6 +119,7 @@ impl Scripts {
             revoke: Script::new(&[CALENDAR, TELL, REVOKE].concat()),
             record_uses: Script::new(RECORD_USES),
             found_fleet: Script::new(FOUND_FLEET),
+            set_fleet: Script::new(&[CALENDAR, TELL, SET_FLEET].concat()),
         }
     }
 
@@ -168,6 +182,13 @@ impl Scripts {
             .arg(&new.store_id)
             .arg(layout::write_secrets(&new.check_secrets))
             .arg(u8::from(new.accept_unchecked_keys));
+        script
+    }
+
+    /// Sets the switch for keys without a check.
+    pub(super) fn accept_unchecked_keys(&self, accept: bool) -> ScriptInvocation<'_> {
+        let mut script = self.set_fleet.prepare_invoke();
+        script.key(FLEET_KEY).arg(EVENTS_CHANNEL).arg(layout::ACCEPT_UNCHECKED_KEYS).arg(u8::from(accept));
         script
     }
 }

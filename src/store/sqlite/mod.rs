@@ -152,8 +152,11 @@ impl KeyStore for SqliteStore {
 
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError> {
         self.fleet().await?;
-        let change =
-            move |connection: &Connection| Ok((queries::accept_unchecked_keys(connection, accept)?, None));
+        let clock = Arc::clone(&self.clock);
+        let change = move |connection: &Connection| {
+            queries::accept_unchecked_keys(connection, accept)?;
+            Ok(((), Some(Event::of_fleet(clock.now().wall))))
+        };
         self.writer.write(change).await
     }
 }
