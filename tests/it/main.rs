@@ -23,4 +23,5 @@ mod shutdown;
 mod startup;
 mod stores;
 mod streaming;
+mod upstream_tls;
 mod usage;

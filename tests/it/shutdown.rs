@@ -143,6 +143,25 @@ fn the_last_answer_of_a_connection_says_so() {
 }
 
 #[test]
+fn a_request_whose_head_has_begun_is_answered_while_draining() {
+    let upstream = Upstream::start();
+    let mut gateway = Gateway::before(&upstream);
+    let key = gateway.live_key();
+    let mut connection = gateway.connect();
+    connection.ask(&Request::get("/").key(&key)).assert_forwarded();
+    let request = Request::get("/").key(&key).to_bytes();
+    let (begun, rest) = request.split_at(10);
+    connection.send(begun);
+    gateway.signal(Signal::TERM);
+    eventually("it is draining", PATIENCE, || gateway.admin().readyz() == Some(503));
+    connection.send(rest);
+    let answer = connection.answer();
+    answer.assert_forwarded();
+    assert!(answer.headers.asks_to_close(), "{answer:?}");
+    assert_eq!(gateway.wait_for_exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
 fn a_request_that_never_ends_does_not_hold_the_end_up_for_ever() {
     let upstream = Upstream::with(|exchange| {
         exchange.peer_closes(PATIENCE);
