@@ -14,6 +14,7 @@ mod demo;
 mod environments;
 mod fleet;
 mod forwarding;
+mod garbage;
 mod headers;
 mod metrics;
 mod outage;
