@@ -192,6 +192,19 @@ async fn a_load_that_began_before_a_revocation_does_not_bring_the_key_back() {
 }
 
 #[tokio::test]
+async fn a_load_that_began_before_a_change_does_not_leave_the_old_record_behind() {
+    let world = Arc::new(World::new(0, false).await);
+    world.put(&world.key(1));
+    let early = world.begin(1).await;
+    let now = world.clock.now().wall;
+    world.store.records.lock().unwrap().get_mut(&world.key(1).hash()).unwrap().expires_at = Some(now);
+    world.tell(EventKind::Changed, &world.key(1));
+    world.store.gate.add_permits(OPEN);
+    assert_eq!(early.await.unwrap(), Err(Denial::KeyExpired));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyExpired));
+}
+
+#[tokio::test]
 async fn a_request_that_joins_an_older_load_is_judged_by_its_own_start() {
     let world = Arc::new(World::new(0, false).await);
     world.put(&world.key(1));

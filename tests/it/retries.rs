@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::refusals::assert_refused;
 use crate::support::wait::{PATIENCE, eventually};
-use crate::support::{Gateway, Request, Upstream};
+use crate::support::{Gate, Gateway, Request, Upstream};
 
 /// How often the upstream saw each target.
 fn times_seen(upstream: &Upstream) -> BTreeMap<String, usize> {
@@ -120,4 +121,34 @@ fn an_idle_connection_is_given_up_before_the_upstream_does_it() {
     eventually("the idle connection is closed", PATIENCE, || upstream.open() == 0);
     gateway.use_key(&key).assert_forwarded();
     assert_eq!(upstream.accepted(), 2);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_its_request_waits_for_a_connection_is_refused() {
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
+    let upstream = Upstream::with(move |exchange| {
+        exchange.read_body()?;
+        opened.wait();
+        exchange.reply_ok()
+    });
+    let gateway = Gateway::builder()
+        .live(&upstream)
+        .set("KEYGATE_WORKERS", "1")
+        .set("KEYGATE_UPSTREAM__MAX_CONNECTIONS", "1")
+        .set("KEYGATE_UPSTREAM__POOL_WAIT_MS", "60000")
+        .start();
+    let key = gateway.admin().create("live");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| gateway.use_key(&key.key));
+        upstream.wait_for(1);
+        let second = scope.spawn(|| gateway.use_key(&key.key));
+        let hits = || gateway.metrics().sum("keygate_cache_lookups_total", &[r#"result="hit""#]);
+        eventually("the second request was verified, and waits", PATIENCE, || hits() == 1.0);
+        gateway.admin().revoke(&key.id);
+        gate.open();
+        first.join().unwrap().assert_forwarded();
+        assert_refused(&second.join().unwrap(), "key_revoked");
+    });
+    assert_eq!(upstream.count(), 1);
 }
