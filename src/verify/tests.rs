@@ -235,6 +235,17 @@ async fn a_store_that_lost_a_revocation_does_not_bring_the_key_back() {
 }
 
 #[tokio::test]
+async fn a_revoked_key_is_refused_as_such_even_while_the_store_is_away() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.store.failing.store(true, Ordering::SeqCst);
+    world.tell(EventKind::Revoked, &world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
 async fn a_key_created_right_after_it_was_refused_as_unknown_works_at_once() {
     let world = World::new(OPEN, false).await;
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyUnknown));
