@@ -365,6 +365,21 @@ async fn a_permit_is_judged_again_after_a_wait() {
 }
 
 #[tokio::test]
+async fn a_key_that_expires_while_its_request_waits_is_refused() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    let soon = world.clock.now().wall.plus(Duration::from_secs(1));
+    world.store.records.lock().unwrap().get_mut(&world.key(1).hash()).unwrap().expires_at = Some(soon);
+    let facts = Facts { serves_live: true, serves_sandbox: true };
+    let verified = world.verifier.verify(&world.key(1), world.clock.now()).await.unwrap();
+    let policy::Permit::Live(permit) = permit(verified, &facts, world.clock.now()).unwrap() else {
+        panic!("a live key has a live permit")
+    };
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.verifier.confirm(&permit).await, Err(Denial::KeyExpired));
+}
+
+#[tokio::test]
 async fn before_the_fleets_settings_are_known_nobody_can_say() {
     let world = World::new(OPEN, false).await;
     world.verifier.fleet.store(None);
