@@ -262,7 +262,7 @@ impl KeyService {
         }
         if !within_deadline(self.store.fleet()).await?.accept_unchecked_keys {
             within_deadline(self.store.accept_unchecked_keys(true)).await?;
-            self.sink.apply(&Event::of_fleet(self.clock.now().wall));
+            self.sink.apply_own(&Event::of_fleet(self.clock.now().wall));
         }
         let writes = stream::iter(records).map(|record| async move { self.write_new(&record).await });
         let mut writes = std::pin::pin!(writes.buffer_unordered(IMPORTS_AT_ONCE));
@@ -289,6 +289,10 @@ impl KeyService {
         for hash in overdue {
             match self.write_overdue(&hash).await {
                 Ok(()) => self.settle(&hash),
+                // One that cannot be written must not hold up the others.
+                Err(StoreError::Corrupt(what)) => {
+                    tracing::error!(%what, "a revocation cannot be written: the store's record is damaged");
+                }
                 // The store is away: the others would only wait for the same deadline.
                 Err(_) => break,
             }
@@ -354,7 +358,7 @@ impl KeyService {
     }
 
     fn tell(&self, kind: EventKind, hash: &KeyHash) {
-        self.sink.apply(&Event { kind, hash: *hash, at: self.clock.now().wall });
+        self.sink.apply_own(&Event { kind, hash: *hash, at: self.clock.now().wall });
     }
 }
 

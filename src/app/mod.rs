@@ -151,10 +151,20 @@ impl Gatehouse {
         let workers = accepting.await.map_err(StartError::Ended)?;
         tokio::task::spawn_blocking(move || workers.join()).await.map_err(StartError::Ended)?;
         self.stop.send_replace(true);
-        if tokio::time::timeout(LAST_FLUSH, self.flusher).await.is_err() {
+        match tokio::time::timeout(LAST_FLUSH, self.flusher).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "last-used dates were not written: the flusher failed"),
+            Err(_elapsed) => {
+                let keys = self.usage.pending();
+                tracing::error!(keys, "last-used dates could not be written before the end");
+            }
+        }
+        drop(tokio::time::timeout(LAST_FLUSH, self.keys.write_overdue_revocations()).await);
+        let overdue = self.keys.overdue_revocations();
+        if overdue > 0 {
             tracing::error!(
-                keys = self.usage.pending(),
-                "last-used dates could not be written before the end"
+                overdue,
+                "revocations are not in the store and end with this gateway: revoke these keys again"
             );
         }
         for listener in observing {

@@ -16,6 +16,11 @@ pub trait FeedSink: Send + Sync + 'static {
     /// A change. When this returns, no request that starts later is accepted by what was known before.
     fn apply(&self, event: &Event);
 
+    /// A change that this gateway made itself: it takes effect now, before the feed brings it too.
+    fn apply_own(&self, event: &Event) {
+        self.apply(event);
+    }
+
     /// Events of this shard may have been missed: everything loaded so far is to be loaded again.
     fn gap(&self, shard: Shard);
 

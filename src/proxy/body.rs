@@ -18,6 +18,7 @@ use crate::clock::{Clock, Tick};
 use crate::model::Denial;
 
 use super::connection::Busy;
+use super::headers;
 use super::upstream::Lease;
 
 /// A body broke off on its way.
@@ -53,11 +54,16 @@ impl IdleTimer {
     /// Ready when nothing has come for the limit.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if !self.armed {
-            sleep.set(tokio::time::sleep(limit));
-            self.armed = true;
-        }
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                if !self.armed {
+                    sleep.set(tokio::time::sleep(limit));
+                }
+                sleep
+            }
+            none => none.insert(Box::pin(tokio::time::sleep(limit))),
+        };
+        self.armed = true;
         sleep.as_mut().poll(cx)
     }
 }
@@ -69,6 +75,8 @@ pub struct RequestBody {
     timer: IdleTimer,
     /// Bytes that may still come.
     allowed: u64,
+    /// The request is not over before its body is, however early it was answered.
+    _busy: Busy,
 }
 
 impl fmt::Debug for RequestBody {
@@ -81,17 +89,29 @@ impl fmt::Debug for RequestBody {
 pub(super) struct Progress {
     clock: Arc<dyn Clock>,
     last: Cell<Tick>,
+    /// It is the client's turn.
+    waits_for_client: Cell<bool>,
     failure: Cell<Option<Denial>>,
 }
 
 impl Progress {
     fn begin(clock: Arc<dyn Clock>) -> Progress {
-        Progress { last: Cell::new(clock.now().tick), clock, failure: Cell::new(None) }
+        Progress {
+            last: Cell::new(clock.now().tick),
+            waits_for_client: Cell::new(false),
+            clock,
+            failure: Cell::new(None),
+        }
     }
 
     /// When the last piece went through.
     pub(super) fn last(&self) -> Tick {
         self.last.get()
+    }
+
+    /// Whether the next piece has to come from the client. Its body's own deadline holds meanwhile.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits_for_client.get()
     }
 
     /// Why the body broke off, if the client is to be told.
@@ -107,6 +127,7 @@ impl RequestBody {
         max_bytes: Option<u64>,
         idle: Duration,
         clock: &Arc<dyn Clock>,
+        busy: &Busy,
     ) -> RequestBody {
         let progress = (!incoming.is_end_stream()).then(|| Rc::new(Progress::begin(Arc::clone(clock))));
         RequestBody {
@@ -114,6 +135,7 @@ impl RequestBody {
             progress,
             timer: IdleTimer::new(idle),
             allowed: max_bytes.unwrap_or(u64::MAX),
+            _busy: busy.clone(),
         }
     }
 
@@ -145,6 +167,9 @@ impl Body for RequestBody {
         let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(polled) => polled,
             Poll::Pending => {
+                if let Some(progress) = &self.progress {
+                    progress.waits_for_client.set(true);
+                }
                 ready!(self.timer.poll_expired(cx));
                 return self.fail(Some(Denial::RequestTimeout), BodyError::Stalled);
             }
@@ -152,11 +177,15 @@ impl Body for RequestBody {
         self.timer.progress();
         if let Some(progress) = &self.progress {
             progress.last.set(progress.clock.now().tick);
+            progress.waits_for_client.set(false);
         }
         match polled {
             None => Poll::Ready(None),
-            Some(Err(broken)) => self.fail(None, BodyError::Broken(broken)),
-            Some(Ok(frame)) => {
+            Some(Err(broken)) => self.fail(Some(Denial::BadRequest), BodyError::Broken(broken)),
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_trailers(trailers);
+                }
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match self.allowed.checked_sub(size) {
                     Some(allowed) => {
@@ -186,7 +215,7 @@ pub struct ResponseBody {
 }
 
 enum Content {
-    /// The upstream's answer. Its connection goes back to the pool when the answer is through.
+    /// The upstream's answer. Its connection, if it may be used again, goes back to the pool when the answer is through.
     Upstream { incoming: Incoming, lease: Option<Lease>, timer: IdleTimer },
     /// An answer of our own.
     Own(Bytes),
@@ -249,7 +278,15 @@ impl Body for ResponseBody {
             },
         };
         self.content.release_if_through(polled.is_none());
-        Poll::Ready(polled.map(|frame| frame.map_err(BodyError::Broken)))
+        Poll::Ready(polled.map(|frame| match frame {
+            Ok(mut frame) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_trailers(trailers);
+                }
+                Ok(frame)
+            }
+            Err(broken) => Err(BodyError::Broken(broken)),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::model::Denial;
 /// How large a request head may be.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Bytes of names and values.
+    /// Bytes of the target, and of names and values.
     pub max_bytes: usize,
     /// Lines.
     pub max_lines: usize,
@@ -29,7 +29,9 @@ pub(super) fn check(
     limits: &HeadLimits,
     max_body_bytes: Option<u64>,
 ) -> Result<(), Denial> {
-    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let bytes: usize = target + lines.sum::<usize>();
     if bytes > limits.max_bytes || head.headers.len() > limits.max_lines {
         return Err(Denial::HeadersTooLarge);
     }
@@ -50,6 +52,10 @@ fn check_host(head: &mut Parts) -> Result<(), Denial> {
         _ => return Err(Denial::BadRequest),
     }
     if let Some(authority) = head.uri.authority() {
+        // Without a scheme it is the form of CONNECT.
+        if head.uri.scheme().is_none() {
+            return Err(Denial::BadRequest);
+        }
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Denial::BadRequest)?;
         if !is_authority(&host) {
             return Err(Denial::BadRequest);
@@ -153,6 +159,8 @@ mod tests {
         let head = judge_request(Request::get("http://b.example/v1?q=%2F"), &[("host", "a")]).unwrap();
         assert_eq!(head.uri, "/v1?q=%2F");
         assert_eq!(head.headers[HOST], "b.example");
+        let of_connect = judge_request(Request::get("b"), &[("host", "a")]);
+        assert_eq!(of_connect.err(), Some(Denial::BadRequest));
         let with_user = judge_request(Request::get("http://user@b/"), &[("host", "a")]);
         assert_eq!(with_user.err(), Some(Denial::BadRequest));
     }

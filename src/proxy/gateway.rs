@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::clock::{Clock, Moment};
 use crate::model::{Denial, KeyFormat, KeyId};
@@ -19,6 +19,7 @@ use crate::usage::Usage;
 use crate::verify::{Verifier, policy};
 
 use super::body::{RequestBody, ResponseBody};
+use super::connection::Busy;
 use super::framing;
 use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
 use super::respond::{self, Rejection};
@@ -67,13 +68,19 @@ impl Gateway {
     }
 
     /// Answers one request, whatever becomes of it, and counts it once.
-    pub(super) async fn handle(&self, request: Request<Incoming>, client: Client) -> Response<ResponseBody> {
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: Client,
+        busy: &Busy,
+    ) -> Response<ResponseBody> {
         let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
         let (head, body) = request.into_parts();
         let request_id = RequestId::sent(&head.headers).unwrap_or_else(|| self.fresh_id());
         let mut passage = Passage::begin(&head, client, scope.started(), request_id);
+        let has_body = !body.is_end_stream();
 
-        let mut response = match self.forward_if_permitted(head, body, &mut passage).await {
+        let mut response = match self.forward_if_permitted(head, body, busy, &mut passage).await {
             Ok(response) => {
                 scope.end(Outcome::Forwarded);
                 passage.log_answer(&response);
@@ -82,7 +89,7 @@ impl Gateway {
             Err(rejection) => {
                 scope.end(Outcome::Denied(rejection.denial));
                 passage.log_refusal(&rejection);
-                passage.refuse(rejection.denial)
+                passage.refuse(rejection.denial, has_body)
             }
         };
         passage.sign(&mut response);
@@ -94,6 +101,7 @@ impl Gateway {
         &self,
         mut head: Parts,
         body: Incoming,
+        busy: &Busy,
         passage: &mut Passage,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
@@ -117,7 +125,7 @@ impl Gateway {
             &passage.request_id,
             self.fresh_trace(),
         );
-        let body = RequestBody::new(body, limits.max_body_bytes, limits.body_idle, clock);
+        let body = RequestBody::new(body, limits.max_body_bytes, limits.body_idle, clock, busy);
         self.upstreams.send(Request::from_parts(head, body), &permit).await // needs the proof
     }
 
@@ -161,8 +169,13 @@ impl Passage {
         Passage { client, request_id, began, key_id: None, http_10: head.version == Version::HTTP_10 }
     }
 
-    fn refuse(&self, denial: Denial) -> Response<ResponseBody> {
-        respond::refuse(denial, self.request_id.as_str()).map(ResponseBody::own)
+    /// An answer of our own. If there is a body, nobody has read it to its end: the connection can't go on.
+    fn refuse(&self, denial: Denial, has_body: bool) -> Response<ResponseBody> {
+        let mut response = respond::refuse(denial, self.request_id.as_str()).map(ResponseBody::own);
+        if has_body {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     fn sign(&self, response: &mut Response<ResponseBody>) {

@@ -21,6 +21,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_API_KEY: HeaderName = super::credential::X_API_KEY;
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -99,6 +100,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes from trailers what may not come that way: whoever merges them into the headers would believe them.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_reserved(trailers);
+    for name in HOP_BY_HOP.iter().chain(&NOT_TO_BE_NAMED) {
+        trailers.remove(name);
+    }
+    trailers.remove(TE);
+}
+
 fn strip_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -135,8 +145,10 @@ pub fn identify(
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    if !headers.get(TRACEPARENT).is_some_and(is_traceparent) {
+    let mut traces = headers.get_all(TRACEPARENT).into_iter();
+    if !matches!((traces.next(), traces.next()), (Some(trace), None) if is_traceparent(trace)) {
         headers.insert(TRACEPARENT, fresh.value());
+        headers.remove(TRACESTATE);
     }
 }
 
@@ -278,6 +290,23 @@ mod tests {
         let mut left: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["authorization", "content-length", "host", "x-api-key", "x-request-id", "x-two"]);
+    }
+
+    #[test]
+    fn trailers_bring_in_nothing_that_headers_may_not() {
+        let mut sent = headers(&[
+            ("x-keygate-team", "evil"),
+            ("x_forwarded_for", "evil"),
+            ("x-api-key", "k"),
+            ("authorization", "k"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "evil"),
+            ("x-request-id", "r"),
+            ("digest", "fine"),
+        ]);
+        strip_trailers(&mut sent);
+        assert_eq!(sent.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["digest"]);
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! moves between workers. One task accepts for all of them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::observe::Metrics;
 
-use super::connection;
+use super::connection::{self, Drain};
 use super::gateway::Gateway;
 use super::headers::Client;
 
@@ -82,12 +82,18 @@ impl Workers {
                 metrics: Arc::clone(&metrics),
             };
             let gateway = gateway.clone();
+            let (tell, started) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-                    Ok(runtime) => runtime.block_on(desk.work(Rc::new(gateway()))),
-                    Err(error) => tracing::error!(%error, "a worker has no runtime"),
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        drop(tell.send(Ok(())));
+                        runtime.block_on(desk.work(Rc::new(gateway())));
+                    }
+                    Err(error) => drop(tell.send(Err(error))),
                 }
             })?;
+            started.recv().map_err(io::Error::other)??;
             Ok(Worker { connections, open, thread })
         });
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
@@ -108,14 +114,17 @@ impl Workers {
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
-        while let Some(Ok(())) = self.accept_one(&listener).now_or_never() {}
+        if let Err(error) = self.accept_the_rest(listener) {
+            tracing::warn!(%error, "connections that were waiting at the end could not be accepted");
+        }
     }
 
     /// Waits for the workers to end; blocks.
     pub fn join(self) {
-        for worker in self.workers {
-            drop(worker.connections);
-            if worker.thread.join().is_err() {
+        // All doors first: each worker's drain begins when its own is closed.
+        let threads: Vec<_> = self.workers.into_iter().map(|worker| worker.thread).collect();
+        for thread in threads {
+            if thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
         }
@@ -124,12 +133,38 @@ impl Workers {
     async fn accept_one(&self, listener: &TcpListener) -> io::Result<()> {
         let room = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = listener.accept().await?;
+        self.hand_over(stream.into_std()?, address, room)
+    }
+
+    /// What waits in the kernel's queue, as far as there is room. Asks the kernel itself: tokio's word for readiness may
+    /// be late.
+    fn accept_the_rest(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        while let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
+            match listener.accept() {
+                Ok((stream, address)) => {
+                    stream.set_nonblocking(true)?;
+                    self.hand_over(stream, address, room)?;
+                }
+                Err(nothing) if nothing.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// To the worker that has the fewest connections.
+    fn hand_over(
+        &self,
+        stream: std::net::TcpStream,
+        address: SocketAddr,
+        room: OwnedSemaphorePermit,
+    ) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let accepted =
-            Accepted { stream: stream.into_std()?, client: Client { address: address.ip() }, room };
         let worker = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let worker = worker.expect("there is at least one worker");
         worker.open.fetch_add(1, Ordering::Relaxed);
+        let accepted = Accepted { stream, client: Client { address: address.ip() }, room };
         if worker.connections.send(accepted).is_err() {
             worker.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -151,16 +186,23 @@ impl Desk {
     /// Serves connections until the desk is closed and they are done, or the drain takes too long.
     async fn work(mut self, gateway: Rc<Gateway>) {
         let housekeeping = tokio::task::spawn_local(keep_house(Rc::clone(&gateway)));
+        let drain = Rc::new(Drain::default());
+        let (told, mut draining) = (Rc::clone(&drain), self.draining);
+        tokio::task::spawn_local(async move {
+            // That nobody is left to tell means the end, too.
+            drop(draining.wait_for(|draining| *draining).await);
+            told.begin();
+        });
         let mut serving = JoinSet::new();
         while let Some(accepted) = self.accepted.recv().await {
             while serving.try_join_next().is_some() {}
             match TcpStream::from_std(accepted.stream) {
                 Ok(stream) => {
                     let seat = Seat::take(&self.open, &self.metrics, accepted.room);
-                    let (gateway, draining, deadlines) =
-                        (Rc::clone(&gateway), self.draining.clone(), self.deadlines);
+                    let (gateway, drain, deadlines) =
+                        (Rc::clone(&gateway), Rc::clone(&drain), self.deadlines);
                     serving.spawn_local(async move {
-                        connection::serve(stream, gateway, accepted.client, deadlines, draining).await;
+                        connection::serve(stream, gateway, accepted.client, deadlines, drain).await;
                         drop(seat);
                     });
                 }

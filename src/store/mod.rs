@@ -54,9 +54,9 @@ pub trait KeyStore: Send + Sync + 'static {
 pub struct StoredKey {
     /// The record.
     pub record: KeyRecord,
-    /// When the key last made a request that was forwarded, as of the last flush.
+    /// When a request with the key was last permitted, as of the last flush.
     pub last_used_at: Option<Timestamp>,
-    /// How many requests were forwarded with it.
+    /// How many requests with it were permitted.
     pub uses: u64,
 }
 

@@ -65,9 +65,17 @@ impl Flusher {
     pub async fn flush(&mut self) {
         self.collect().await;
         for shard in Shard::all() {
-            if let Err(failure) = self.flush_shard(shard).await {
-                tracing::warn!(error = %failure, %shard, "last-used dates could not be written; kept for the next flush");
-                break;
+            match self.flush_shard(shard).await {
+                Ok(()) => {}
+                // The store is away: the others would only wait for the same deadline.
+                Err(failure @ (StoreError::TimedOut(_) | StoreError::Unavailable(_))) => {
+                    tracing::warn!(error = %failure, "last-used dates could not be written; kept for the next flush");
+                    break;
+                }
+                // One shard that cannot be written must not hold up the others.
+                Err(failure) => {
+                    tracing::error!(error = %failure, %shard, "last-used dates could not be written")
+                }
             }
         }
         self.metrics.usage_waits(self.usage.pending());

@@ -32,32 +32,41 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 
     /// The answer of the load of `hash` that is under way, or else of a new one, which `load` begins.
     ///
-    /// `load` is called before this function first waits, and only if no load of this key is under way; its
-    /// future must not be lazy about noting the epoch. Cancel-safe: the load goes on.
+    /// `begin` is called before this function first waits, and only if no load of this key is under way. It may
+    /// decline, and then the answer is `None`; the future that it makes must not be lazy about noting the epoch.
+    /// Cancel-safe: the load goes on.
     ///
     /// # Errors
     /// [`Lost`] if the load ended without an answer.
-    pub async fn join<F>(&self, hash: KeyHash, load: impl FnOnce() -> F) -> Result<T, Lost>
+    pub async fn join<F>(&self, hash: KeyHash, begin: impl FnOnce() -> Option<F>) -> Result<Option<T>, Lost>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut answer = match self.under_way.entry(hash) {
-            Slot::Occupied(flight) => flight.get().clone(),
+        let Some(mut answer) = self.board(hash, begin) else { return Ok(None) };
+        let brought = answer.wait_for(Option::is_some).await.map_err(|_| Lost)?;
+        brought.clone().map(Some).ok_or(Lost)
+    }
+
+    /// The way to the answer. Not a part of `join`, so that nothing of `begin` lives on while that waits.
+    fn board<F>(&self, hash: KeyHash, begin: impl FnOnce() -> Option<F>) -> Option<watch::Receiver<Option<T>>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        match self.under_way.entry(hash) {
+            Slot::Occupied(flight) => Some(flight.get().clone()),
             Slot::Vacant(vacant) => {
+                let load = begin()?;
                 let (tell, answer) = watch::channel(None);
                 vacant.insert(answer.clone());
                 let landing = Landing { under_way: Arc::clone(&self.under_way), hash };
-                let load = load();
                 self.runtime.spawn(async move {
                     let brought = load.await;
                     drop(landing);
                     tell.send_replace(Some(brought));
                 });
-                answer
+                Some(answer)
             }
-        };
-        let brought = answer.wait_for(Option::is_some).await.map_err(|_| Lost)?;
-        brought.clone().ok_or(Lost)
+        }
     }
 }
 
@@ -95,7 +104,7 @@ mod tests {
                     flights
                         .join(HASH, || {
                             loads.fetch_add(1, Ordering::SeqCst);
-                            async move { gate.acquire().await.map(|_| 7).unwrap_or(0) }
+                            Some(async move { gate.acquire().await.map(|_| 7).unwrap_or(0) })
                         })
                         .await
                 })
@@ -104,7 +113,7 @@ mod tests {
         tokio::task::yield_now().await;
         gate.add_permits(1);
         for waiter in waiters {
-            assert_eq!(waiter.await.unwrap(), Ok(7));
+            assert_eq!(waiter.await.unwrap(), Ok(Some(7)));
         }
         assert_eq!(loads.load(Ordering::SeqCst), 1);
         assert!(flights.under_way.is_empty());
@@ -116,20 +125,30 @@ mod tests {
         let gate = Arc::new(Semaphore::new(0));
         let first = tokio::spawn({
             let (flights, gate) = (Arc::clone(&flights), Arc::clone(&gate));
-            async move { flights.join(HASH, || async move { gate.acquire().await.map(|_| 1).unwrap_or(0) }).await }
+            async move {
+                flights.join(HASH, || Some(async move { gate.acquire().await.map(|_| 1).unwrap_or(0) })).await
+            }
         });
         tokio::task::yield_now().await;
         first.abort();
         assert!(first.await.unwrap_err().is_cancelled());
         gate.add_permits(1);
-        assert_eq!(flights.join(HASH, || async { 2 }).await, Ok(1));
+        assert_eq!(flights.join(HASH, || Some(async { 2 })).await, Ok(Some(1)));
+    }
+
+    #[tokio::test]
+    async fn a_load_that_is_declined_is_none_and_leaves_no_trace() {
+        let flights: Flights<u8> = Flights::on(Handle::current());
+        let decline = || None::<std::future::Ready<u8>>;
+        assert_eq!(flights.join(HASH, decline).await, Ok(None));
+        assert!(flights.under_way.is_empty());
     }
 
     #[tokio::test]
     async fn a_load_that_panics_is_lost_and_the_next_one_is_new() {
         let flights: Flights<u8> = Flights::on(Handle::current());
-        let panics = || async { panic!("on purpose") };
+        let panics = || Some(async { panic!("on purpose") });
         assert_eq!(flights.join(HASH, panics).await, Err(Lost));
-        assert_eq!(flights.join(HASH, || async { 3 }).await, Ok(3));
+        assert_eq!(flights.join(HASH, || Some(async { 3 })).await, Ok(Some(3)));
     }
 }

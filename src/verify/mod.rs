@@ -8,28 +8,27 @@ pub mod freshness;
 pub mod policy;
 
 mod budget;
+mod fleet;
 mod flight;
 mod loader;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
 
 use crate::clock::{Clock, Moment, Tick};
 use crate::events::FeedSink;
 use crate::model::{ApiKey, Denial, Environment, Event, EventKind, KeyHash, Shard};
 use crate::observe::Metrics;
 use crate::observe::metrics::{Lookup, Source};
-use crate::store::{FleetSettings, KeyStore, StoreError};
+use crate::store::{KeyStore, StoreError};
 
 use budget::Budget;
 use cache::{Capacity, Entry, RecordCache};
+use fleet::Fleet;
 use flight::Flights;
 use freshness::{Freshness, Limits, Verdict};
 use loader::{Answer, LoadFailure, Loader};
@@ -59,11 +58,7 @@ pub struct Verifier {
     flights: Flights<Result<Answer, LoadFailure>>,
     loader: Loader,
     unchecked: Budget,
-    fleet: ArcSwapOption<FleetSettings>,
-    /// How often something hinted that the fleet's settings changed, and how many of these hints they are from after.
-    fleet_hints: AtomicU64,
-    fleet_hints_followed: AtomicU64,
-    fleet_refresh: Mutex<()>,
+    fleet: Fleet,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -97,22 +92,20 @@ impl Verifier {
         let cache = Arc::new(RecordCache::new(settings.capacity));
         let freshness = Arc::new(Freshness::new());
         let limits = |ttl| Limits { ttl, max_staleness: settings.max_staleness };
+        let loader = Loader::new(
+            store,
+            Arc::clone(&cache),
+            Arc::clone(&freshness),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        );
         Verifier {
             known_limits: limits(settings.capacity.ttl),
             unknown_limits: limits(settings.capacity.unknown_ttl),
             flights: Flights::on(runtime),
-            loader: Loader::new(
-                store,
-                Arc::clone(&cache),
-                Arc::clone(&freshness),
-                Arc::clone(&clock),
-                Arc::clone(&metrics),
-            ),
             unchecked: Budget::new(settings.unchecked_per_second, settings.unchecked_at_once),
-            fleet: ArcSwapOption::empty(),
-            fleet_hints: AtomicU64::new(0),
-            fleet_hints_followed: AtomicU64::new(0),
-            fleet_refresh: Mutex::new(()),
+            fleet: Fleet::new(loader.clone(), Arc::clone(&clock)),
+            loader,
             cache,
             freshness,
             clock,
@@ -131,10 +124,12 @@ impl Verifier {
             Ok(entry) => return Ok(Verified { hash, spelled: key.environment(), entry }),
             Err(looked) => looked,
         };
-        let spelling = Spelling { environment: key.environment(), checked: self.is_checked(key) };
-        let verified = self.look_up(hash, spelling, looked).await;
-        self.metrics.verified(Source::Store, self.clock.now().tick.since(now.tick));
-        verified
+        let spelling = Spelling {
+            environment: key.environment(),
+            // What was remembered was in the store: asking again is not a guess.
+            checked: looked == Lookup::Stale || self.fleet.made(key),
+        };
+        self.look_up(hash, spelling, looked).await
     }
 
     /// Judges a permit once more, for a request that had to wait before its head could be written.
@@ -159,11 +154,7 @@ impl Verifier {
     /// # Errors
     /// The store does not answer; what was known before stays known.
     pub async fn refresh_fleet(&self) -> Result<(), StoreError> {
-        let hints = self.fleet_hints.load(Ordering::SeqCst);
-        let answer = self.loader.fleet().await;
-        self.fleet.store(Some(Arc::new(answer?)));
-        self.fleet_hints_followed.fetch_max(hints, Ordering::SeqCst);
-        Ok(())
+        self.fleet.refresh().await
     }
 
     /// Tells the metrics what only looks from outside can see.
@@ -219,45 +210,30 @@ impl Verifier {
 
     /// One load, or the one under way. A key without a check needs the fleet's leave and a part of their budget.
     async fn load(&self, hash: KeyHash, checked: bool) -> Result<Answer, Denial> {
-        if !checked && !self.accepts_unchecked().await? {
+        if !self.fleet.is_known() {
+            return Err(Denial::VerificationUnavailable);
+        }
+        if !checked && !self.fleet.accepts_unchecked().await? {
             return Err(Denial::KeyUnknown);
         }
-        let began = self.clock.now().tick;
-        let allowance =
-            if checked { None } else { Some(self.unchecked.spend(began).ok_or(Denial::Overloaded)?) };
+        let asked_at = self.clock.now().tick;
         let load = || {
+            let allowance = if checked { None } else { Some(self.unchecked.spend(asked_at)?) };
             let load = self.loader.load(hash);
-            async move {
+            Some(async move {
                 let answer = load.await;
                 drop(allowance);
                 answer
-            }
+            })
         };
-        match self.flights.join(hash, load).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => Err(failure.denial()),
+        let answer = self.flights.join(hash, load).await;
+        self.metrics.verified(Source::Store, self.clock.now().tick.since(asked_at));
+        match answer {
+            Ok(Some(Ok(answer))) => Ok(answer),
+            Ok(Some(Err(failure))) => Err(failure.denial()),
+            Ok(None) => Err(Denial::Overloaded),
             Err(flight::Lost) => Err(Denial::VerificationUnavailable),
         }
-    }
-
-    /// Whether the key carries its check. Without it, keygate did not make it.
-    fn is_checked(&self, key: &ApiKey) -> bool {
-        self.fleet.load().as_ref().is_some_and(|fleet| key.is_checked_by(&fleet.check_secrets))
-    }
-
-    /// Whether keys without a check may be looked up, as of the latest hint: a key that was just imported must open
-    /// at once, and the first import is what turns the switch.
-    async fn accepts_unchecked(&self) -> Result<bool, Denial> {
-        let hinted =
-            || self.fleet_hints_followed.load(Ordering::SeqCst) < self.fleet_hints.load(Ordering::SeqCst);
-        let accepts = || self.fleet.load().as_ref().map(|fleet| fleet.accept_unchecked_keys);
-        if accepts() == Some(false) && hinted() {
-            let _one_at_a_time = self.fleet_refresh.lock().await;
-            if hinted() && self.refresh_fleet().await.is_err() {
-                return Err(Denial::VerificationUnavailable);
-            }
-        }
-        accepts().ok_or(Denial::VerificationUnavailable)
     }
 
     fn judge_known(&self, hash: &KeyHash, entry: &Entry, now: Tick) -> Verdict {
@@ -275,17 +251,22 @@ impl Verifier {
 /// What the feed tells takes effect here.
 impl FeedSink for Verifier {
     fn apply(&self, event: &Event) {
+        self.apply_own(event);
+        self.metrics.applied_event(event.kind, self.clock.now().wall.since(event.at));
+    }
+
+    fn apply_own(&self, event: &Event) {
         match event.kind {
             EventKind::Revoked => self.freshness.revoke(&event.hash),
             EventKind::Created | EventKind::Changed => self.freshness.outdate(&event.hash),
-            EventKind::Fleet => drop(self.fleet_hints.fetch_add(1, Ordering::SeqCst)),
+            EventKind::Fleet => self.fleet.hint(),
         }
         self.cache.forget(&event.hash);
-        self.metrics.applied_event(event.kind, self.clock.now().wall.since(event.at));
     }
 
     fn gap(&self, shard: Shard) {
         self.freshness.outdate_shard(shard);
+        self.fleet.hint();
         self.metrics.feed_gap();
     }
 

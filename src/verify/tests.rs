@@ -13,7 +13,7 @@ use super::policy::{Facts, permit};
 use super::*;
 use crate::clock::ManualClock;
 use crate::model::{CheckSecret, KeyFormat, KeyId, KeyRecord, Timestamp};
-use crate::store::{Creation, ListQuery, Page, Revocation, StoredKey, UsageBatch};
+use crate::store::{Creation, FleetSettings, ListQuery, Page, Revocation, StoredKey, UsageBatch};
 
 /// A store that answers with what it held when it was *asked*, as soon as the gate lets the answer through.
 struct GatedStore {
@@ -47,6 +47,9 @@ impl KeyStore for GatedStore {
 
     async fn fleet(&self) -> Result<FleetSettings, StoreError> {
         self.asked_for_fleet.fetch_add(1, Ordering::SeqCst);
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StoreError::TimedOut(Duration::from_secs(2)));
+        }
         Ok(FleetSettings {
             store_id: "0".repeat(32),
             check_secrets: vec![secret()],
@@ -339,6 +342,56 @@ async fn the_first_imported_key_opens_at_once_and_a_flood_asks_once() {
 }
 
 #[tokio::test]
+async fn whether_keys_without_a_check_may_ask_is_not_known_for_long() {
+    let world = World::new(OPEN, false).await;
+    world.store.failing.store(true, Ordering::SeqCst);
+    world.clock.advance(Duration::from_secs(3));
+    assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::KeyUnknown));
+    world.clock.advance(Duration::from_millis(1));
+    for _ in 0..10 {
+        assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::VerificationUnavailable));
+    }
+    assert_eq!(world.store.asked_for_fleet.load(Ordering::SeqCst), 2, "a flood does not queue for it");
+    world.store.failing.store(false, Ordering::SeqCst);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::KeyUnknown));
+}
+
+#[tokio::test]
+async fn a_gap_puts_the_fleets_switch_in_doubt() {
+    let world = World::new(OPEN, false).await;
+    world.verifier.gap(Shard::all().next().unwrap());
+    world.store.failing.store(true, Ordering::SeqCst);
+    assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::VerificationUnavailable));
+}
+
+#[tokio::test]
+async fn however_many_wait_for_one_imported_key_its_budget_is_spent_once() {
+    let world = Arc::new(World::new(0, true).await);
+    world.put(&world.unchecked_key(1));
+    let waiting: Vec<_> = (0..50)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.decide(&world.unchecked_key(1)).await })
+        })
+        .collect();
+    world.store.asked_once.notified().await;
+    tokio::task::yield_now().await;
+    world.store.gate.add_permits(OPEN);
+    for request in waiting {
+        assert_eq!(request.await.unwrap(), Ok(()));
+    }
+    assert_eq!(world.asked(), 1);
+    // Stale, it is still known to have been there.
+    world.verifier.gap(Shard::of(&world.unchecked_key(1).hash()));
+    for n in 2..=3 {
+        assert_eq!(world.decide(&world.unchecked_key(n)).await, Err(Denial::KeyUnknown));
+    }
+    assert_eq!(world.decide(&world.unchecked_key(4)).await, Err(Denial::Overloaded));
+    assert_eq!(world.decide(&world.unchecked_key(1)).await, Ok(()));
+}
+
+#[tokio::test]
 async fn an_imported_key_in_use_does_not_spend_the_budget() {
     let world = World::new(OPEN, true).await;
     world.put(&world.unchecked_key(1));
@@ -382,6 +435,6 @@ async fn a_key_that_expires_while_its_request_waits_is_refused() {
 #[tokio::test]
 async fn before_the_fleets_settings_are_known_nobody_can_say() {
     let world = World::new(OPEN, false).await;
-    world.verifier.fleet.store(None);
+    world.verifier.fleet.forget();
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
 }

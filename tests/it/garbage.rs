@@ -92,7 +92,7 @@ fn whatever_comes_is_answered_in_our_words_and_the_upstream_sees_only_what_it_ma
     let cases = if std::env::var_os("KEYGATE_TEST_FULL").is_some() { 20_000 } else { 1_000 };
     let seed = std::env::var("KEYGATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("KEYGATE_TEST_SEED={seed}");
+    eprintln!("KEYGATE_TEST_SEED={seed}");
     let upstream = Upstream::start();
     let mut gateway = ["HEADER", "IDLE", "BODY_IDLE"]
         .into_iter()

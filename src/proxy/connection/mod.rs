@@ -8,6 +8,7 @@
 mod stream;
 mod watch;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch as signal;
+use tokio::sync::Notify;
 
 use crate::model::Denial;
 
@@ -58,13 +59,35 @@ impl Deadlines {
     }
 }
 
+/// Whether a worker drains. Its connections ask at every turn, so it is the worker's own and shared with no other.
+#[derive(Default)]
+pub(super) struct Drain {
+    began: Cell<bool>,
+    waiting: Notify,
+}
+
+impl Drain {
+    /// Each connection ends with its next answer, or soon.
+    pub(super) fn begin(&self) {
+        self.began.set(true);
+        self.waiting.notify_waiters();
+    }
+
+    async fn begun(&self) {
+        let told = self.waiting.notified();
+        if !self.began.get() {
+            told.await;
+        }
+    }
+}
+
 /// Serves one connection until it ends, is overdue, or has drained.
 pub(super) async fn serve(
     stream: TcpStream,
     gateway: Rc<Gateway>,
     client: Client,
     deadlines: Deadlines,
-    mut draining: signal::Receiver<bool>,
+    drain: Rc<Drain>,
 ) {
     let watch = Rc::new(Watch::new(Arc::clone(gateway.clock())));
     let stream = WatchedStream::new(stream, Rc::clone(&watch), Rc::clone(&gateway));
@@ -75,7 +98,7 @@ pub(super) async fn serve(
             restore_length(&mut request);
         }
         async move {
-            let mut response = gateway.handle(request, client).await;
+            let mut response = gateway.handle(request, client, &busy).await;
             if busy.is_last() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -84,6 +107,7 @@ pub(super) async fn serve(
     });
     let mut connection =
         http1::Builder::new().max_buf_size(BUFFER_BYTES).serve_connection(TokioIo::new(stream), service);
+    let mut begun = pin!(drain.begun());
     let mut tick = pin!(tokio::time::sleep(deadlines.tick()));
     let overdue = loop {
         tokio::select! {
@@ -94,7 +118,7 @@ pub(super) async fn serve(
                 }
                 return;
             }
-            _ = draining.wait_for(|draining| *draining), if !watch.is_draining() => {
+            () = &mut begun, if !watch.is_draining() => {
                 watch.begin_drain();
                 tick.set(tokio::time::sleep(DRAIN_TICK));
             }

@@ -45,10 +45,11 @@ impl WatchedStream {
     /// hyper answers what it cannot read with a bare status, which no client of the API understands: it is held back,
     /// and our own answer takes its place.
     fn replaces(&mut self, written: &[u8]) -> bool {
-        if self.watch.is_serving() {
+        if !self.watch.is_reading_head() {
             return false;
         }
         let Some(denial) = bare_refusal(written) else { return false };
+        self.watch.begin_closing();
         self.last_words = self.gateway.refuse_unread(denial);
         true
     }

@@ -22,8 +22,10 @@ enum Phase {
     Head,
     /// Between two requests.
     Idle,
-    /// A request is being served: its own deadlines hold.
+    /// A request is being served, until its answer and its own body are through: their deadlines hold.
     Service,
+    /// The last words were said: the linger has a deadline of its own.
+    Closing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +77,12 @@ impl Watch {
 
     pub(super) fn begin_service(self: &Rc<Self>) -> Busy {
         self.phase.set(Phase::Service);
-        Busy(Rc::clone(self))
+        Busy(Rc::new(Serving(Rc::clone(self))))
+    }
+
+    /// No request comes any more.
+    pub(super) fn begin_closing(&self) {
+        self.phase.set(Phase::Closing);
     }
 
     /// Whether the head of the request that begins has a length and a transfer coding.
@@ -87,9 +94,9 @@ impl Watch {
         self.draining.get()
     }
 
-    /// Whether a request is being served.
-    pub(super) fn is_serving(&self) -> bool {
-        self.phase.get() == Phase::Service
+    /// Whether a request's head is being read: only then does hyper answer by itself.
+    pub(super) fn is_reading_head(&self) -> bool {
+        self.phase.get() == Phase::Head
     }
 
     /// These bytes were read.
@@ -102,7 +109,13 @@ impl Watch {
 
     pub(super) fn wrote(&self, blocked: bool) {
         match (blocked, self.write_blocked.get()) {
-            (false, Some(_)) => self.write_blocked.set(None),
+            (false, Some(_)) => {
+                self.write_blocked.set(None);
+                // The end of an answer is through only now.
+                if self.phase.get() == Phase::Idle {
+                    self.enter(Phase::Idle);
+                }
+            }
             (true, None) => self.write_blocked.set(Some(self.clock.now().tick)),
             (false, None) | (true, Some(_)) => {}
         }
@@ -110,8 +123,8 @@ impl Watch {
 
     pub(super) fn overdue(&self, deadlines: &Deadlines) -> Option<Overdue> {
         let now = self.clock.now().tick;
-        if self.write_blocked.get().is_some_and(|since| now.since(since) > deadlines.write) {
-            return Some(Overdue::Write);
+        if let Some(since) = self.write_blocked.get() {
+            return (now.since(since) > deadlines.write).then_some(Overdue::Write);
         }
         let waited = now.since(self.since.get());
         match self.phase.get() {
@@ -121,7 +134,7 @@ impl Watch {
             Phase::Silent | Phase::Idle if self.draining.get() && waited > DRAIN_LINGER => {
                 Some(Overdue::Idle)
             }
-            Phase::Silent | Phase::Head | Phase::Idle | Phase::Service => None,
+            Phase::Silent | Phase::Head | Phase::Idle | Phase::Service | Phase::Closing => None,
         }
     }
 }
@@ -148,17 +161,20 @@ fn begins_with(line: &[u8], name: &[u8]) -> bool {
     line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
-/// A request is being served while this exists.
-pub(in crate::proxy) struct Busy(Rc<Watch>);
+/// A request is being served while this, or a clone of it, exists: its answer has one, and its own body another.
+#[derive(Clone)]
+pub(in crate::proxy) struct Busy(Rc<Serving>);
+
+struct Serving(Rc<Watch>);
 
 impl Busy {
     /// Whether the connection ends with this request.
     pub(super) fn is_last(&self) -> bool {
-        self.0.draining.get()
+        self.0.0.draining.get()
     }
 }
 
-impl Drop for Busy {
+impl Drop for Serving {
     fn drop(&mut self) {
         self.0.enter(Phase::Idle);
     }

@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::clock::Clock;
 use crate::config::{UpstreamSettings, UpstreamUrl};
@@ -140,7 +140,11 @@ impl<E> Upstream<E> {
             }
             let began = context.clock.now().tick;
             match self.answer(&mut lease, request, progress.as_deref()).await {
-                Ok(response) => {
+                Ok(mut response) => {
+                    // After an answer of HTTP/1.0 hyper would speak 1.0 on this connection, and leave out bodies of
+                    // unknown length.
+                    lease.may_be_used_again(response.version() != Version::HTTP_10);
+                    *response.version_mut() = Version::HTTP_11;
                     context.metrics.upstream_answered(context.clock.now().tick.since(began));
                     return Ok(response.map(|body| ResponseBody::upstream(body, lease, context.body_idle)));
                 }
@@ -167,6 +171,7 @@ impl<E> Upstream<E> {
         let mut response = loop {
             match tokio::time::timeout(remaining, answer.as_mut()).await {
                 Ok(answered) => break answered?,
+                Err(_elapsed) if progress.is_some_and(Progress::waits_for_client) => remaining = limit,
                 Err(_elapsed) => {
                     let since = progress.map_or(limit, |body| context.clock.now().tick.since(body.last()));
                     remaining = limit.saturating_sub(since);
@@ -189,6 +194,11 @@ impl Origin {
     fn address(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(HOST, self.host.clone());
+        let body = request.body();
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            // hyper would leave out a body of unknown length where a method usually has none.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         request
     }
 }

@@ -39,7 +39,8 @@ pub struct Lease {
     sender: SendRequest<RequestBody>,
     pool: Rc<Pool>,
     waited: bool,
-    _room: OwnedSemaphorePermit,
+    reusable: bool,
+    room: OwnedSemaphorePermit,
 }
 
 /// No connection was to be had. The request was certainly not sent.
@@ -105,7 +106,7 @@ impl Pool {
             Some(sender) => (sender, false),
             None => (self.dial().await?, true),
         };
-        Ok(Lease { sender, pool: Rc::clone(self), waited: queued || dialed, _room: room })
+        Ok(Lease { sender, pool: Rc::clone(self), waited: queued || dialed, reusable: true, room })
     }
 
     /// Room for one more connection in use, and whether it had to be waited for.
@@ -120,22 +121,26 @@ impl Pool {
         }
     }
 
-    /// The youngest idle connection on which no request is unfinished.
+    /// The youngest idle connection. One that has been idle for too long may be closed by the upstream just now.
     fn reuse(&self) -> Option<SendRequest<RequestBody>> {
         let mut idle = self.idle.borrow_mut();
-        let mut unfinished = Vec::new();
-        let mut found = None;
+        let now = self.context.clock.now().tick;
         while let Some(candidate) = idle.pop_back() {
-            if candidate.sender.is_ready() {
-                found = Some(candidate.sender);
-                break;
+            if now.since(candidate.since) >= self.context.settings.idle_timeout {
+                // All others are older.
+                idle.clear();
+                return None;
             }
-            if !candidate.sender.is_closed() {
-                unfinished.push(candidate);
+            if candidate.sender.is_ready() {
+                return Some(candidate.sender);
             }
         }
-        idle.extend(unfinished.into_iter().rev());
-        found
+        None
+    }
+
+    fn keep(&self, sender: SendRequest<RequestBody>) {
+        let since = self.context.clock.now().tick;
+        self.idle.borrow_mut().push_back(Idle { sender, since });
     }
 
     async fn dial(&self) -> Result<SendRequest<RequestBody>, NotSent> {
@@ -169,12 +174,29 @@ impl Lease {
         })
     }
 
-    /// Gives the connection back after an answer was read to its end. It is used again only once hyper says that it
-    /// is ready, which it is not while the request's own body is unfinished.
+    /// Whether the connection may go back to the pool.
+    pub(super) fn may_be_used_again(&mut self, may: bool) {
+        self.reusable = may;
+    }
+
+    /// Gives the connection back after an answer was read to its end. While the request's own body is unfinished hyper
+    /// is not ready: the connection keeps its room, and is used again only if it gets ready within the limit for idle
+    /// ones.
     pub(crate) fn give_back(self) {
-        if !self.sender.is_closed() {
-            let since = self.pool.context.clock.now().tick;
-            self.pool.idle.borrow_mut().push_back(Idle { sender: self.sender, since });
+        let Lease { mut sender, pool, room, reusable, .. } = self;
+        if !reusable || sender.is_closed() {
+            return;
         }
+        if sender.is_ready() {
+            pool.keep(sender);
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let limit = pool.context.settings.idle_timeout;
+            if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await {
+                pool.keep(sender);
+            }
+            drop(room);
+        });
     }
 }
