@@ -24,5 +24,6 @@ mod shutdown;
 mod startup;
 mod stores;
 mod streaming;
+mod unusual;
 mod upstream_tls;
 mod usage;
