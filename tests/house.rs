@@ -40,10 +40,26 @@ fn every_file_keeps_to_its_floor() {
     assert!(faults.is_empty(), "\n{}\n", list.join("\n"));
 }
 
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the file is there")
+}
+
+#[test]
+fn every_metric_that_operators_are_told_of_exists() {
+    let metrics = read("src/observe/metrics.rs");
+    for file in ["deploy/prometheus/alerts.yml", "deploy/prometheus/alerts_test.yml", "docs/runbooks.md"] {
+        let text = read(file);
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+        for word in words.filter(|word| word.starts_with("keygate_")) {
+            let name =
+                ["_bucket", "_sum", "_count"].iter().fold(word, |name, end| name.trim_end_matches(end));
+            assert!(metrics.contains(&format!("\"{name}\"")), "{file} speaks of {word}, which is no metric");
+        }
+    }
+}
+
 #[test]
 fn every_alert_has_its_runbook() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |path| fs::read_to_string(root.join(path)).expect("the file is there");
     let (alerts, runbooks) = (read("deploy/prometheus/alerts.yml"), read("docs/runbooks.md"));
     let names = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let mut count = 0;

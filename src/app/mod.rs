@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::events::FeedSink;
 use crate::keys::KeyService;
 use crate::observe::{Health, Metrics};
-use crate::proxy::gateway::{Gateway, HeadLimits, Limits, Shared};
+use crate::proxy::gateway::{BodyLimits, Gateway, HeadLimits, Limits, Shared};
 use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
 use crate::proxy::upstream::{Context, Dialer, Upstreams};
 use crate::usage::Usage;
@@ -189,8 +189,11 @@ impl Gatehouse {
                     max_bytes: config.limits.max_header_bytes,
                     max_lines: config.limits.max_headers,
                 },
-                max_body_bytes: config.limits.max_body_bytes,
-                body_idle: config.timeouts.body_idle,
+                body: BodyLimits {
+                    max_bytes: config.limits.max_body_bytes,
+                    idle: config.timeouts.body_idle,
+                    min_bytes_per_s: config.timeouts.body_min_bytes_per_s,
+                },
             },
         });
         let context = Context {

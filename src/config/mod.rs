@@ -102,6 +102,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Between two pieces of a body, in either direction.
     pub body_idle: Duration,
+    /// Once a request's body has been waited for longer than `body_idle` in all, it must have come at least this fast
+    /// on average; 0 is without limit.
+    pub body_min_bytes_per_s: u64,
 }
 
 /// How upstreams are spoken to. The numbers are for each worker and each upstream.

@@ -48,6 +48,7 @@ pub(super) struct RawTimeouts {
     pub(super) header_ms: Whole,
     pub(super) idle_ms: Whole,
     pub(super) body_idle_ms: Whole,
+    pub(super) body_min_bytes_per_s: Whole,
 }
 
 /// `[upstream]`.

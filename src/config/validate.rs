@@ -64,6 +64,7 @@ pub(super) fn validate(
             header: judge.millis("timeouts.header_ms", raw.timeouts.header_ms),
             idle: judge.millis("timeouts.idle_ms", raw.timeouts.idle_ms),
             body_idle: judge.millis("timeouts.body_idle_ms", raw.timeouts.body_idle_ms),
+            body_min_bytes_per_s: raw.timeouts.body_min_bytes_per_s.0,
         },
         upstream: UpstreamSettings {
             max_connections: judge.number("upstream.max_connections", raw.upstream.max_connections, 1..=MANY),

@@ -27,6 +27,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("the body stalled")]
     Stalled,
+    /// It came too slowly for too long.
+    #[error("the body came too slowly")]
+    TooSlow,
     /// More came than is let through.
     #[error("the body is too large")]
     TooLarge,
@@ -68,13 +71,26 @@ impl IdleTimer {
     }
 }
 
+/// How large a request's body may be, and how slow.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes; `None` is without limit.
+    pub max_bytes: Option<u64>,
+    /// Between two pieces.
+    pub idle: Duration,
+    /// On average, once it has been waited for longer than `idle` in all. Time in which the upstream does not take
+    /// what came does not count.
+    pub min_bytes_per_s: u64,
+}
+
 /// A client's body on its way to the upstream.
 pub struct RequestBody {
     incoming: Incoming,
     progress: Option<Rc<Progress>>,
     timer: IdleTimer,
-    /// Bytes that may still come.
-    allowed: u64,
+    limits: BodyLimits,
+    /// Bytes that have come.
+    received: u64,
     /// The request is not over before its body is, however early it was answered.
     _busy: Busy,
 }
@@ -89,8 +105,10 @@ impl fmt::Debug for RequestBody {
 pub(super) struct Progress {
     clock: Arc<dyn Clock>,
     last: Cell<Tick>,
-    /// It is the client's turn.
-    waits_for_client: Cell<bool>,
+    /// Since when it is the client's turn.
+    waits_since: Cell<Option<Tick>>,
+    /// How long it was the client's turn before.
+    waited: Cell<Duration>,
     failure: Cell<Option<Denial>>,
 }
 
@@ -98,7 +116,8 @@ impl Progress {
     fn begin(clock: Arc<dyn Clock>) -> Progress {
         Progress {
             last: Cell::new(clock.now().tick),
-            waits_for_client: Cell::new(false),
+            waits_since: Cell::new(None),
+            waited: Cell::new(Duration::ZERO),
             clock,
             failure: Cell::new(None),
         }
@@ -111,7 +130,21 @@ impl Progress {
 
     /// Whether the next piece has to come from the client. Its body's own deadline holds meanwhile.
     pub(super) fn waits_for_client(&self) -> bool {
-        self.waits_for_client.get()
+        self.waits_since.get().is_some()
+    }
+
+    fn wait(&self) {
+        if self.waits_since.get().is_none() {
+            self.waits_since.set(Some(self.clock.now().tick));
+        }
+    }
+
+    fn advance(&self) {
+        let now = self.clock.now().tick;
+        self.last.set(now);
+        if let Some(since) = self.waits_since.take() {
+            self.waited.set(self.waited.get() + now.since(since));
+        }
     }
 
     /// Why the body broke off, if the client is to be told.
@@ -121,11 +154,10 @@ impl Progress {
 }
 
 impl RequestBody {
-    /// Lets `incoming` through: at most `max_bytes`, and no pause longer than `idle`.
+    /// Lets `incoming` through, within `limits`.
     pub(super) fn new(
         incoming: Incoming,
-        max_bytes: Option<u64>,
-        idle: Duration,
+        limits: BodyLimits,
         clock: &Arc<dyn Clock>,
         busy: &Busy,
     ) -> RequestBody {
@@ -133,8 +165,9 @@ impl RequestBody {
         RequestBody {
             incoming,
             progress,
-            timer: IdleTimer::new(idle),
-            allowed: max_bytes.unwrap_or(u64::MAX),
+            timer: IdleTimer::new(limits.idle),
+            limits,
+            received: 0,
             _busy: busy.clone(),
         }
     }
@@ -142,6 +175,13 @@ impl RequestBody {
     /// Follows the body after it was handed on; `None` if there is none.
     pub(super) fn progress(&self) -> Option<Rc<Progress>> {
         self.progress.clone()
+    }
+
+    fn is_too_slow(&self) -> bool {
+        let waited = self.progress.as_ref().map_or(Duration::ZERO, |progress| progress.waited.get());
+        waited > self.limits.idle
+            && u128::from(self.received) * 1_000
+                < u128::from(self.limits.min_bytes_per_s) * waited.as_millis()
     }
 
     fn fail(
@@ -168,7 +208,7 @@ impl Body for RequestBody {
             Poll::Ready(polled) => polled,
             Poll::Pending => {
                 if let Some(progress) = &self.progress {
-                    progress.waits_for_client.set(true);
+                    progress.wait();
                 }
                 ready!(self.timer.poll_expired(cx));
                 return self.fail(Some(Denial::RequestTimeout), BodyError::Stalled);
@@ -176,8 +216,7 @@ impl Body for RequestBody {
         };
         self.timer.progress();
         if let Some(progress) = &self.progress {
-            progress.last.set(progress.clock.now().tick);
-            progress.waits_for_client.set(false);
+            progress.advance();
         }
         match polled {
             None => Poll::Ready(None),
@@ -187,12 +226,13 @@ impl Body for RequestBody {
                     headers::strip_trailers(trailers);
                 }
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match self.allowed.checked_sub(size) {
-                    Some(allowed) => {
-                        self.allowed = allowed;
-                        Poll::Ready(Some(Ok(frame)))
-                    }
-                    None => self.fail(Some(Denial::BodyTooLarge), BodyError::TooLarge),
+                self.received += size;
+                if self.limits.max_bytes.is_some_and(|max| self.received > max) {
+                    self.fail(Some(Denial::BodyTooLarge), BodyError::TooLarge)
+                } else if self.is_too_slow() {
+                    self.fail(Some(Denial::RequestTimeout), BodyError::TooSlow)
+                } else {
+                    Poll::Ready(Some(Ok(frame)))
                 }
             }
         }

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::request::Parts;
@@ -25,6 +24,7 @@ use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
 use super::respond::{self, Rejection};
 use super::{credential, upstream::Upstreams};
 
+pub use super::body::BodyLimits;
 pub use super::framing::HeadLimits;
 
 /// Serves the requests of one worker.
@@ -55,10 +55,8 @@ pub struct Shared {
 pub struct Limits {
     /// Its head.
     pub head: HeadLimits,
-    /// Bytes of its body; `None` is without limit.
-    pub max_body_bytes: Option<u64>,
-    /// Between two pieces of its body.
-    pub body_idle: Duration,
+    /// Its body.
+    pub body: BodyLimits,
 }
 
 impl Gateway {
@@ -106,7 +104,7 @@ impl Gateway {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
 
-        framing::check(&mut head, &limits.head, limits.max_body_bytes)?;
+        framing::check(&mut head, &limits.head, limits.body.max_bytes)?;
         headers::strip_reserved(&mut head.headers);
         headers::strip_hop_by_hop(&mut head.headers);
 
@@ -125,7 +123,7 @@ impl Gateway {
             &passage.request_id,
             self.fresh_trace(),
         );
-        let body = RequestBody::new(body, limits.max_body_bytes, limits.body_idle, clock, busy);
+        let body = RequestBody::new(body, limits.body, clock, busy);
         self.upstreams.send(Request::from_parts(head, body), &permit).await // needs the proof
     }
 

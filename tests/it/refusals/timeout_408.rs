@@ -43,6 +43,27 @@ fn a_client_that_says_nothing_is_let_go() {
 }
 
 #[test]
+fn a_body_that_trickles_for_too_long_times_out() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::builder()
+        .live(&upstream)
+        .set("KEYGATE_TIMEOUTS__BODY_IDLE_MS", "200")
+        .set("KEYGATE_TIMEOUTS__BODY_MIN_BYTES_PER_S", "1000")
+        .start();
+    let key = gateway.live_key();
+    let mut connection = gateway.connect();
+    connection.send(Request::new("POST", "/").key(&key).header("Content-Length", "1000000").head_bytes());
+    // Never a pause that is too long, and never fast enough. The gateway is what ends it.
+    while connection.try_send("x").is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(upstream.seen().iter().all(|seen| seen.body.len() < 500), "it goes on for ever");
+    }
+    assert!(upstream.seen().iter().all(|seen| !seen.complete));
+    let timed_out = gateway.metrics().sum("keygate_requests_total", &[r#"outcome="request_timeout""#]);
+    assert_eq!(timed_out, 1.0);
+}
+
+#[test]
 fn a_slow_body_that_keeps_coming_does_not_time_out() {
     let upstream = Upstream::start();
     let gateway = Gateway::builder().live(&upstream).set("KEYGATE_TIMEOUTS__BODY_IDLE_MS", "2000").start();
