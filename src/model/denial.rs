@@ -59,6 +59,11 @@ impl Denial {
         Denial::Overloaded,
     ];
 
+    /// Whether it is about the upstream, and so an operator's business; the others are the client's or the store's.
+    pub const fn is_upstreams(self) -> bool {
+        matches!(self, Denial::UpstreamUnavailable | Denial::UpstreamError | Denial::UpstreamTimeout)
+    }
+
     /// The wire form, as `key_revoked`.
     pub const fn code(self) -> &'static str {
         match self {

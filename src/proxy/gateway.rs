@@ -197,7 +197,10 @@ impl Passage {
         let key_id = self.key_id.map(tracing::field::display);
         let code = rejection.denial.code();
         match &rejection.cause {
-            Some(cause) => tracing::warn!(request_id, key_id, code, %cause, "refused"),
+            Some(cause) if rejection.denial.is_upstreams() => {
+                tracing::warn!(request_id, key_id, code, %cause, "refused")
+            }
+            Some(cause) => tracing::debug!(request_id, key_id, code, %cause, "refused"),
             None => tracing::debug!(request_id, key_id, code, "refused"),
         }
     }
