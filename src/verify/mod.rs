@@ -129,7 +129,8 @@ impl Verifier {
             // What was remembered was in the store: asking again is not a guess.
             checked: looked == Lookup::Stale || self.fleet.made(key),
         };
-        self.look_up(hash, spelling, looked).await
+        // Boxed, as everything that is rare: a future is moved about with room for all that it might become.
+        Box::pin(self.look_up(hash, spelling, looked)).await
     }
 
     /// Judges a permit once more, for a request that had to wait before its head could be written.

@@ -136,7 +136,7 @@ impl<E> Upstream<E> {
         loop {
             let mut lease = self.pool.lease().await.map_err(NotSent::into_rejection)?;
             if lease.waited() || retries > 0 {
-                context.verifier.confirm(permit).await?;
+                Box::pin(context.verifier.confirm(permit)).await?;
             }
             let began = context.clock.now().tick;
             match self.answer(&mut lease, request, progress.as_deref()).await {

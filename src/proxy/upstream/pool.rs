@@ -104,7 +104,7 @@ impl Pool {
         let (room, queued) = self.room().await?;
         let (sender, dialed) = match self.reuse() {
             Some(sender) => (sender, false),
-            None => (self.dial().await?, true),
+            None => (Box::pin(self.dial()).await?, true),
         };
         Ok(Lease { sender, pool: Rc::clone(self), waited: queued || dialed, reusable: true, room })
     }
@@ -115,7 +115,7 @@ impl Pool {
             return Ok((room, false));
         }
         let waiting = Arc::clone(&self.room).acquire_owned();
-        match tokio::time::timeout(self.context.settings.pool_wait, waiting).await {
+        match Box::pin(tokio::time::timeout(self.context.settings.pool_wait, waiting)).await {
             Ok(Ok(room)) => Ok((room, true)),
             Ok(Err(_)) | Err(_) => Err(NotSent::NoRoom { url: self.url.clone() }),
         }
