@@ -221,10 +221,8 @@ impl Body for RequestBody {
         match polled {
             None => Poll::Ready(None),
             Some(Err(broken)) => self.fail(Some(Denial::BadRequest), BodyError::Broken(broken)),
-            Some(Ok(mut frame)) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    headers::strip_trailers(trailers);
-                }
+            Some(Ok(frame)) => {
+                let frame = cleaned(frame);
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.received += size;
                 if self.limits.max_bytes.is_some_and(|max| self.received > max) {
@@ -245,6 +243,14 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }
+}
+
+/// Trailers bring in nothing that headers may not, in either direction.
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::strip_trailers(trailers);
+    }
+    frame
 }
 
 /// The body of an answer to a client.
@@ -318,15 +324,7 @@ impl Body for ResponseBody {
             },
         };
         self.content.release_if_through(polled.is_none());
-        Poll::Ready(polled.map(|frame| match frame {
-            Ok(mut frame) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    headers::strip_trailers(trailers);
-                }
-                Ok(frame)
-            }
-            Err(broken) => Err(BodyError::Broken(broken)),
-        }))
+        Poll::Ready(polled.map(|frame| frame.map(cleaned).map_err(BodyError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
