@@ -15,10 +15,11 @@
 //! - [`app`]: start and stop, in order.
 //! - [`cli`]: the command line.
 //! - [`config`], [`observe`]: settings, metrics and logs.
-//! - [`model`], [`clock`]: the vocabulary, and time.
+//! - [`model`], [`clock`], [`backoff`]: the vocabulary, time, and waiting.
 
 pub mod admin;
 pub mod app;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;

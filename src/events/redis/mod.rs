@@ -17,6 +17,7 @@ use redis::{Client, Msg, RedisError, Value};
 use tokio::time::{sleep, timeout};
 
 use super::FeedSink;
+use crate::backoff::backoff;
 use crate::clock::{Clock, Tick};
 use crate::model::{Event, Shard};
 
@@ -24,8 +25,6 @@ use crate::model::{Event, Shard};
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// A connection that answers no ping for so long is given up.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// The longest wait between two attempts to connect.
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// Messages applied at one go when a ping was answered; if more wait, that ping proves nothing.
 const DRAIN_LIMIT: usize = 10_000;
 
@@ -162,18 +161,6 @@ impl RedisFeed {
 struct Subscription {
     requests: PubSubSink,
     messages: PubSubStream,
-}
-
-/// Nothing before the first attempt after a loss; then up to 50 ms, 100 ms, … 1 s, so that a fleet does not come back
-/// in step.
-fn backoff(failures: u32) -> Duration {
-    if failures == 0 {
-        return Duration::ZERO;
-    }
-    let most = (Duration::from_millis(25) * (1 << failures.min(6))).min(MAX_BACKOFF);
-    // Without randomness the wait is the longest: right, and only less well spread.
-    let share = getrandom::u32().unwrap_or(u32::MAX);
-    most / 2 + (most / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
 /// Why a subscription is given up.

@@ -14,14 +14,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::RedisSettings;
+use crate::backoff::backoff;
 use crate::store::StoreError;
 
 /// Time between two pings.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// A connection that answers no ping for so long is given up.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// The longest wait between two attempts to connect.
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Hands out the connection that stands. Dropping it ends the supervisor.
 pub(super) struct Link {
@@ -162,18 +161,6 @@ async fn ping(line: &Line) -> Result<(), Lost> {
     answer.map_err(|error| if error.is_timeout() { Lost::Silent(PING_DEADLINE) } else { Lost::Failed(error) })
 }
 
-/// Nothing before the first attempt after a loss; then up to 50 ms, 100 ms, … 1 s, so that a fleet does not come back
-/// in step.
-fn backoff(failures: u32) -> Duration {
-    if failures == 0 {
-        return Duration::ZERO;
-    }
-    let most = (Duration::from_millis(25) * (1 << failures.min(6))).min(MAX_BACKOFF);
-    // Without randomness the wait is the longest: right, and only less well spread.
-    let share = getrandom::u32().unwrap_or(u32::MAX);
-    most / 2 + (most / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
-}
-
 /// Why a connection is given up.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
@@ -183,18 +170,4 @@ enum Lost {
     Suspect,
     #[error(transparent)]
     Failed(#[from] RedisError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_retry_is_at_once_and_none_waits_longer_than_a_second() {
-        assert_eq!(backoff(0), Duration::ZERO);
-        for failures in 1..100 {
-            let wait = backoff(failures);
-            assert!(wait > Duration::ZERO && wait <= MAX_BACKOFF, "{failures}: {wait:?}");
-        }
-    }
 }
