@@ -1,15 +1,28 @@
 //! How gateways learn what changed: the feed.
 //!
-//! A feed delivers [`Event`]s to a [`FeedSink`] and says when it may have missed some. It never drops one silently:
-//! what it cannot deliver it reports as a gap. `local` is the feed of the embedded store, `redis` that of a fleet.
+//! A feed delivers [`Event`]s to a [`FeedSink`] and proves that none is missing. It never drops one silently: what it
+//! cannot deliver it reports as a gap. `local` is the feed of the embedded store. `redis` is that of a fleet: published
+//! messages as fast hints, and the log of each shard as the truth, which `follower` follows.
 
+pub mod follower;
 pub mod local;
 #[cfg(test)]
 mod recorder;
 pub mod redis;
 
+use async_trait::async_trait;
+
 use crate::clock::Tick;
-use crate::model::{Event, Shard};
+use crate::model::{Event, Head, Heads, KeyHash, KeyId, LogEntry, SHARDS, Shard, Timestamp};
+
+/// How far the feed has come. Before the logs were first read there is nothing to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How far the log of each shard was applied here.
+    pub positions: [Head; SHARDS],
+    /// Where each log ended when it was last read.
+    pub heads: [Head; SHARDS],
+}
 
 /// Who listens to a feed: the verifier's freshness. Calls are cheap and do not block.
 pub trait FeedSink: Send + Sync + 'static {
@@ -22,11 +35,70 @@ pub trait FeedSink: Send + Sync + 'static {
     }
 
     /// Events of this shard may have been missed: everything loaded so far is to be loaded again.
-    fn gap(&self, shard: Shard);
+    fn gap(&self, shard: Shard, why: Gap);
 
     /// At `asked_at` and before, nothing of this shard was missed. `asked_at` is from before the proof was asked for.
     fn current(&self, shard: Shard, asked_at: Tick);
 
+    /// The store's time of day was `time` at `tick`.
+    fn fleet_time(&self, time: Timestamp, tick: Tick);
+
+    /// The logs hold so many entries, over all shards, that were not applied when they were last read.
+    fn lag(&self, events: u64);
+
     /// Whether the subscription stands.
     fn connected(&self, connected: bool);
+
+    /// What is known to be revoked in this shard, to be asserted to a store that may have lost it.
+    fn revoked_in(&self, shard: Shard) -> Vec<KeyHash>;
+
+    /// At `at` and later this gateway stands on the roll of its fleet. Until the first time it looks nothing up.
+    fn attended(&self, at: Tick);
+
+    /// The hash of the key with this id, if this gateway happens to remember it. Slow: for when the store is away.
+    fn hash_of(&self, id: &KeyId) -> Option<KeyHash>;
 }
+
+/// Why events may have been missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The log was never read before: nothing is lost, and nothing was known.
+    Start,
+    /// The log no longer reaches back to what was applied last.
+    Trimmed,
+    /// The log does not contain what was applied last: it was forked, restored, or is another one.
+    Forked,
+    /// A message could not be read.
+    Unreadable,
+}
+
+impl Gap {
+    /// Every reason, for metrics that are resolved once.
+    pub const ALL: [Gap; 4] = [Gap::Start, Gap::Trimmed, Gap::Forked, Gap::Unreadable];
+
+    /// As metrics and logs call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Gap::Start => "start",
+            Gap::Trimmed => "trimmed",
+            Gap::Forked => "forked",
+            Gap::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// The logs of all shards, where the feed reads them: in the store.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// Where each of them ends now. Fails unless what answers is certainly the fleet's store.
+    async fn heads(&self) -> Result<Heads, LogError>;
+
+    /// At most `limit` entries of `shard` with numbers above `seq`, in order.
+    async fn entries_after(&self, shard: Shard, seq: u64, limit: usize) -> Result<Vec<LogEntry>, LogError>;
+
+    /// Tells the store again that this key is revoked. Whether it had lost it.
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, LogError>;
+}
+
+/// The logs could not be read. Says nothing of what is in them.
+pub type LogError = Box<dyn std::error::Error + Send + Sync>;

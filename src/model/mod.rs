@@ -4,16 +4,20 @@
 //! only its *hash* exists. A *record* is what the store knows of a key, a *denial* why a request is refused,
 //! an *event* what changed.
 
+mod chain;
 mod denial;
 mod event;
 mod id;
+mod member;
 mod record;
 mod secret;
 mod timestamp;
 
+pub use chain::{Head, Heads, LogEntry, MalformedHead, Message, Nonce};
 pub use denial::Denial;
 pub use event::{Event, EventKind, MalformedEvent};
 pub use id::{KeyId, MalformedKeyId, SHARDS, Shard};
+pub use member::{GatewayId, MalformedGatewayId, Member};
 pub use record::{Environment, KeyRecord, KeyStatus, UnknownEnvironment};
 pub use secret::{
     ApiKey, CheckSecret, KeyFormat, KeyHash, KeyRandom, MalformedHash, MalformedKey, PrefixError,

@@ -81,6 +81,15 @@ pub struct KeyRecord {
     pub expires_at: Option<Timestamp>,
     /// When the key was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// When its grace ends, if it was rotated: from this moment on the key is refused.
+    #[serde(default)]
+    pub retires_at: Option<Timestamp>,
+    /// The key that took its place, if it was rotated.
+    #[serde(default)]
+    pub replaced_by: Option<KeyId>,
+    /// The key whose place it took, if it was made by a rotation.
+    #[serde(default)]
+    pub replaces: Option<KeyId>,
 }
 
 /// What a key is worth at a moment.
@@ -89,19 +98,28 @@ pub struct KeyRecord {
 pub enum KeyStatus {
     /// It opens.
     Active,
-    /// Its expiry date has come.
+    /// It was rotated, and opens until its grace ends.
+    Rotating,
+    /// Its expiry date has come, or its grace has ended.
     Expired,
     /// It was revoked, for ever.
     Revoked,
 }
 
 impl KeyRecord {
-    /// The status at `now`. Revoked outweighs expired.
+    /// From when on the key is refused, if it is not revoked before: its expiry date or the end of its grace.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.expires_at.into_iter().chain(self.retires_at).min()
+    }
+
+    /// The status at `now`. Revoked outweighs expired, and expired outweighs rotating.
     pub fn status(&self, now: Timestamp) -> KeyStatus {
         if self.revoked_at.is_some() {
             KeyStatus::Revoked
-        } else if self.expires_at.is_some_and(|expiry| now >= expiry) {
+        } else if self.ends_at().is_some_and(|end| now >= end) {
             KeyStatus::Expired
+        } else if self.retires_at.is_some() {
+            KeyStatus::Rotating
         } else {
             KeyStatus::Active
         }

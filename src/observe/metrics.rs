@@ -64,6 +64,27 @@ pub enum StoreResult {
     NotAsked,
 }
 
+/// Why events of a shard may have been missed; the labels of `keygate_feed_gaps_total`.
+pub const GAPS: [&str; 4] = ["start", "trimmed", "forked", "unreadable"];
+
+/// A clock that can step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SteppedClock {
+    /// The machine's time of day.
+    Machine,
+    /// The store's time of day.
+    Store,
+}
+
+/// How a look-up ended that nobody waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// The record is as the store has it now.
+    Done,
+    /// The store did not answer; the old record serves on within the rule.
+    Failed,
+}
+
 /// Every metric of keygate.
 pub struct Metrics {
     handle: PrometheusHandle,
@@ -79,8 +100,16 @@ pub struct Metrics {
     store_requests: [[Counter; 4]; 3],
     events_applied: [Counter; EventKind::ALL.len()],
     event_propagation: Histogram,
-    feed_gaps: Counter,
+    feed_gaps: [Counter; GAPS.len()],
+    feed_lag: Gauge,
     feed_connected: Gauge,
+    refreshes: [Counter; 2],
+    clock_steps: [Counter; 2],
+    clock_offset: Gauge,
+    dead_key_attempts: Counter,
+    revocations_pending: Gauge,
+    revocations_reasserted: Counter,
+    fleet_gateways: Gauge,
     currency_age: Gauge,
     usage_pending: Gauge,
     usage_flushed: Counter,
@@ -122,7 +151,17 @@ impl Metrics {
                 events_applied: EventKind::ALL
                     .map(|kind| counter!("keygate_events_applied_total", "kind" => kind.as_str())),
                 event_propagation: metrics::histogram!("keygate_event_propagation_seconds"),
-                feed_gaps: counter!("keygate_feed_gaps_total"),
+                feed_gaps: GAPS.map(|reason| counter!("keygate_feed_gaps_total", "reason" => reason)),
+                feed_lag: gauge!("keygate_feed_lag_events"),
+                refreshes: ["done", "failed"]
+                    .map(|result| counter!("keygate_refreshes_total", "result" => result)),
+                clock_steps: ["machine", "store"]
+                    .map(|clock| counter!("keygate_clock_steps_total", "clock" => clock)),
+                clock_offset: gauge!("keygate_clock_offset_seconds"),
+                dead_key_attempts: counter!("keygate_dead_key_attempts_total"),
+                revocations_pending: gauge!("keygate_revocations_pending"),
+                revocations_reasserted: counter!("keygate_revocations_reasserted_total"),
+                fleet_gateways: gauge!("keygate_fleet_gateways"),
                 feed_connected: gauge!("keygate_feed_connected"),
                 currency_age: gauge!("keygate_currency_age_seconds"),
                 usage_pending: gauge!("keygate_usage_pending"),
@@ -181,9 +220,50 @@ impl Metrics {
         self.event_propagation.record(late.as_secs_f64());
     }
 
-    /// Events of one shard may have been missed; its records are loaded again.
-    pub fn feed_gap(&self) {
-        self.feed_gaps.increment(1);
+    /// Events of one shard may have been missed, for one of the reasons in [`GAPS`]; its records are loaded again.
+    pub fn feed_gap(&self, reason: &str) {
+        let index = GAPS.iter().position(|&each| each == reason).expect("GAPS has every reason");
+        self.feed_gaps[index].increment(1);
+    }
+
+    /// So many events are in the logs and not applied here.
+    pub fn feed_lags(&self, events: u64) {
+        self.feed_lag.set(events as f64);
+    }
+
+    /// A record in use was looked up again before it had to be.
+    pub fn refreshed(&self, how: Refresh) {
+        self.refreshes[how as usize].increment(1);
+    }
+
+    /// A clock was set to another time. That changes nothing here, and somebody should know.
+    pub fn clock_stepped(&self, clock: SteppedClock) {
+        self.clock_steps[clock as usize].increment(1);
+    }
+
+    /// How far the machine's time of day is ahead of the fleet's, in seconds.
+    pub fn clock_is_off(&self, seconds: f64) {
+        self.clock_offset.set(seconds);
+    }
+
+    /// Somebody tried a key that is revoked or has expired.
+    pub fn dead_key_tried(&self) {
+        self.dead_key_attempts.increment(1);
+    }
+
+    /// So many revocations are in force here and not yet in the store.
+    pub fn revocations_pend(&self, count: usize) {
+        self.revocations_pending.set(count as f64);
+    }
+
+    /// A store had lost a revocation, and was told again.
+    pub fn revocation_reasserted(&self) {
+        self.revocations_reasserted.increment(1);
+    }
+
+    /// So many gateways are on the roll.
+    pub fn fleet_has(&self, gateways: usize) {
+        self.fleet_gateways.set(gateways as f64);
     }
 
     /// The subscription stands, or does not.
@@ -267,6 +347,17 @@ fn describe() {
     describe_counter!("keygate_events_applied_total", "Events that took effect here.");
     describe_histogram!("keygate_event_propagation_seconds", "From the store's write to the effect here.");
     describe_counter!("keygate_feed_gaps_total", "Times that a shard's events may have been missed.");
+    describe_gauge!("keygate_feed_lag_events", "Events in the store's logs that were not applied here yet.");
+    describe_counter!("keygate_refreshes_total", "Records in use that were looked up again, by how that ended.");
+    describe_counter!("keygate_clock_steps_total", "Times that a clock was set to another time of day.");
+    describe_gauge!("keygate_clock_offset_seconds", "How far this machine's clock is ahead of the fleet's.");
+    describe_counter!("keygate_dead_key_attempts_total", "Requests with a key that is revoked or has expired.");
+    describe_gauge!("keygate_revocations_pending", "Revocations in force here that the store does not have yet.");
+    describe_counter!(
+        "keygate_revocations_reasserted_total",
+        "Revocations that a store had lost and was told again."
+    );
+    describe_gauge!("keygate_fleet_gateways", "Gateways on the roll of the fleet.");
     describe_gauge!("keygate_feed_connected", "1 while the event subscription stands.");
     describe_gauge!(
         "keygate_currency_age_seconds",

@@ -11,9 +11,14 @@ pub mod guard;
 pub mod redis;
 pub mod sqlite;
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
-use crate::model::{CheckSecret, Environment, KeyHash, KeyId, KeyRecord, KeyStatus, Shard, Timestamp};
+use crate::model::{
+    CheckSecret, Environment, GatewayId, Head, KeyHash, KeyId, KeyRecord, KeyStatus, Member, Shard, Timestamp,
+};
 
 /// The contract of a store.
 ///
@@ -38,6 +43,19 @@ pub trait KeyStore: Send + Sync + 'static {
     /// `None` if there is no such key.
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError>;
 
+    /// Marks the key of this hash as revoked in a store that has lost that, and tells it; a store that has no such key
+    /// keeps the mark all the same, so that no such key can be made. Whether the store had lost it.
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, StoreError>;
+
+    /// Writes `new` beside the key `old`, which it replaces and whose shard it must be in, lets `old` end at
+    /// `retires_at`, and tells both, in one step. `None` if there is no key `old`.
+    async fn rotate(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError>;
+
     /// Merges a batch of uses of one shard: dates never go backwards, and a batch that is sent again counts once.
     async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError>;
 
@@ -47,6 +65,31 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Sets whether keys without a check may be looked up, for the whole fleet, and tells
     /// [`EventKind::Fleet`](crate::model::EventKind::Fleet).
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError>;
+
+    /// Tells [`EventKind::Canary`](crate::model::EventKind::Canary) in the log of `shard`, unless the fleet has told
+    /// one within `interval`. Changes nothing.
+    async fn canary(&self, shard: Shard, interval: Duration) -> Result<(), StoreError>;
+
+    /// Whether what was written to `shard` before this call outlasts a crash of the store. Waits for that at most
+    /// `within`, if the store is set to.
+    async fn confirm_durable(&self, shard: Shard, within: Duration) -> Durability;
+
+    /// Writes a gateway's line on the roll, in place of the one it had.
+    async fn attend(&self, member: &Member) -> Result<(), StoreError>;
+
+    /// Takes a gateway off the roll; with a `beat`, only if its line still has that one.
+    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError>;
+
+    /// Everybody on the roll, in no order.
+    async fn roll(&self) -> Result<Vec<Member>, StoreError>;
+
+    /// What is there, for an operator who has to decide whether it is the fleet's store. Answers also where everything
+    /// else is a [`StoreError::NotOurs`].
+    async fn inspect(&self) -> Result<StoreReport, StoreError>;
+
+    /// Makes whatever is there the fleet's store: gives it the fleet's identity, and the settings that this gateway
+    /// knows. `found` is the identity that an operator has seen there; if it has another one now, nothing is done.
+    async fn accept(&self, found: Option<&str>) -> Result<(), StoreError>;
 }
 
 /// A key with what only the store knows of its use.
@@ -54,10 +97,34 @@ pub trait KeyStore: Send + Sync + 'static {
 pub struct StoredKey {
     /// The record.
     pub record: KeyRecord,
-    /// When a request with the key was last permitted, as of the last flush.
+    /// What was done with it, as of the last flush.
+    pub activity: Activity,
+}
+
+/// What was done with a key: in all, or since the batch before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// When a request with the key was last permitted.
     pub last_used_at: Option<Timestamp>,
     /// How many requests with it were permitted.
     pub uses: u64,
+    /// How many of these while it was being replaced, in the grace of its rotation.
+    pub uses_in_grace: u64,
+    /// When a request with it was last refused because it was revoked or had expired.
+    pub last_refused_at: Option<Timestamp>,
+    /// How many were.
+    pub refusals: u64,
+}
+
+impl Activity {
+    /// Adds what was done besides.
+    pub fn merge(&mut self, other: Activity) {
+        self.last_used_at = self.last_used_at.max(other.last_used_at);
+        self.uses = self.uses.saturating_add(other.uses);
+        self.uses_in_grace = self.uses_in_grace.saturating_add(other.uses_in_grace);
+        self.last_refused_at = self.last_refused_at.max(other.last_refused_at);
+        self.refusals = self.refusals.saturating_add(other.refusals);
+    }
 }
 
 /// Which keys to list.
@@ -109,6 +176,85 @@ pub struct Revocation {
     pub record: KeyRecord,
     /// Whether it was this call that revoked it.
     pub newly: bool,
+    /// How the fleet hears of it.
+    pub told: Told,
+}
+
+/// How the fleet hears of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Everybody who could be told was, before the call returned.
+    Everybody,
+    /// By this entry in the log of the key's shard: a gateway that is that far has applied it.
+    Logged(Head),
+}
+
+/// What became of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// Both keys are in the store.
+    Rotated {
+        /// The old key's record, with the end of its grace.
+        old: KeyRecord,
+        /// How the fleet hears of it.
+        told: Told,
+    },
+    /// The old key is revoked; nothing was changed.
+    Revoked,
+    /// The old key was rotated before; nothing was changed.
+    RotatedBefore,
+    /// The new key's hash or id was there already; nothing was changed.
+    AlreadyThere,
+}
+
+/// Whether something outlasts a crash of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It does.
+    Durable,
+    /// That cannot be said, for this reason.
+    NotConfirmed(Cow<'static, str>),
+}
+
+/// What is found where the fleet's store is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreReport {
+    /// The identity that this gateway's fleet has, if it knows one.
+    pub ours: Option<String>,
+    /// The identity of what is there, if it has one.
+    pub found: Option<String>,
+    /// How many keys (of any kind) it holds.
+    pub entries: u64,
+    /// Why it is not used; `None` if all is well.
+    pub mismatch: Option<Mismatch>,
+}
+
+/// Why what is there is not the fleet's store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// It has lost everything.
+    #[error("it is empty, though it must not be: restore it, or accept it as it is with `keygate store accept`")]
+    Empty,
+    /// It holds something, and no identity of keygate's.
+    #[error("it holds something and has no identity, or only a part of one: restore it, or accept it as it is with `keygate store accept`")]
+    Nameless,
+    /// It is another fleet's.
+    #[error("it is the store {found} and not {ours}: correct its address, or accept it with `keygate store accept`")]
+    Foreign {
+        /// Its identity.
+        found: String,
+        /// The fleet's.
+        ours: String,
+    },
+    /// It throws keys away when its memory is full.
+    #[error("it may evict keys (maxmemory-policy {policy}): set maxmemory-policy to noeviction")]
+    Evicting {
+        /// What it is set to.
+        policy: String,
+    },
+    /// It is not where writes go.
+    #[error("it is a replica: give the address of the primary")]
+    Replica,
 }
 
 /// Uses of keys of one shard since the batch before.
@@ -127,10 +273,8 @@ pub struct UsageBatch {
 pub struct KeyUse {
     /// Which key.
     pub id: KeyId,
-    /// The latest use.
-    pub last_used_at: Timestamp,
-    /// How many.
-    pub count: u64,
+    /// What was done with it.
+    pub activity: Activity,
 }
 
 /// What the whole fleet shares, kept in the store.
@@ -177,6 +321,9 @@ pub enum StoreError {
     /// What it holds cannot be read.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
+    /// What is there is not the fleet's store, or not as it has to be. An outage, until an operator has seen to it.
+    #[error("what is found there is not the fleet's store: {0}")]
+    NotOurs(#[from] Mismatch),
 }
 
 impl StoreError {
