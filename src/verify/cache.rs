@@ -64,14 +64,28 @@ impl CachedRecord {
         })
     }
 
+    /// When it was last looked up again, or tried to.
+    pub fn looked_at(&self) -> Tick {
+        Tick::from_nanos(self.refreshed.load(Ordering::Relaxed))
+    }
+
+    /// It was looked up again at `now`, or tried to.
+    pub fn look_at(&self, now: Tick) {
+        self.refreshed.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
     /// Whether the caller, and nobody else, may have it looked up again at `now`: not within `pause` of the last time.
     pub fn claim_refresh(&self, now: Tick, pause: Duration) -> bool {
-        let last = self.refreshed.load(Ordering::Relaxed);
-        now.since(Tick::from_nanos(last)) >= pause
-            && self
-                .refreshed
-                .compare_exchange(last, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        let last = self.looked_at();
+        let claim = |last: Tick| {
+            self.refreshed.compare_exchange(
+                last.as_nanos(),
+                now.as_nanos(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+        };
+        now.since(last) >= pause && claim(last).is_ok()
     }
 }
 

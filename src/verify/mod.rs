@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment, Tick};
 use crate::events::{FeedSink, Gap};
@@ -44,7 +45,7 @@ const RELOADS: usize = 2;
 /// Without a proof for so long, the feed of a shard is in doubt, and its keys are looked up again as they are used.
 const DOUBT: Duration = Duration::from_secs(3);
 /// A key in use is looked up again ahead of time at most once in so long.
-const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+const REVALIDATION_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a revocation is remembered here, whatever the store says; the store's log does not reach back further.
 const DEATHS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
@@ -69,6 +70,7 @@ pub struct Verifier {
     fleet: Fleet,
     /// When this gateway was last known to stand on the roll of its fleet, in nanoseconds of a [`Tick`]; 0 is never.
     attended: AtomicU64,
+    on_roll: watch::Sender<bool>,
     /// Whether the store's time of day was last seen to have been set.
     store_clock_stepped: AtomicBool,
     ttl: Duration,
@@ -102,6 +104,13 @@ impl From<Denial> for Refused {
     }
 }
 
+/// What a record that may be used needs besides.
+enum Attention {
+    None,
+    Refresh,
+    Revalidate,
+}
+
 /// How a key is spelled: what decides whether the store is worth asking.
 #[derive(Clone, Copy)]
 struct Spelling {
@@ -131,6 +140,7 @@ impl Verifier {
             fleet: Fleet::new(loader.clone(), Arc::clone(&clock)),
             loader,
             attended: AtomicU64::new(0),
+            on_roll: watch::Sender::new(false),
             store_clock_stepped: AtomicBool::new(false),
             ttl: capacity.ttl,
             max_staleness: settings.max_staleness,
@@ -150,8 +160,15 @@ impl Verifier {
             Recalled::Usable(entry) => {
                 self.metrics.looked_up(Lookup::Hit);
                 self.metrics.verified(Source::Cache, self.clock.now().tick.since(now.tick));
-                self.keep_fresh(&hash, &entry, now.tick);
-                return Ok(Verified { hash, spelled: key.environment(), entry });
+                let verified = Verified { hash, spelled: key.environment(), entry };
+                return match self.attention(&verified, now.tick) {
+                    Attention::None => Ok(verified),
+                    Attention::Refresh => {
+                        self.refresh(hash);
+                        Ok(verified)
+                    }
+                    Attention::Revalidate => Box::pin(self.revalidate(verified)).await,
+                };
             }
             Recalled::Stale => Lookup::Stale,
             Recalled::Nothing => Lookup::Miss,
@@ -188,6 +205,12 @@ impl Verifier {
         self.fleet.refresh().await
     }
 
+    /// Waits until this gateway stands on the roll for the first time: only then a proof is worth anything.
+    pub async fn until_attended(&self) {
+        // The sender lives as long as this verifier.
+        drop(self.on_roll.subscribe().wait_for(|&on_roll| on_roll).await);
+    }
+
     /// Whether every shard was proved to be current at least once.
     pub fn is_synced(&self) -> bool {
         self.memory.oldest_proof() > Tick::from_nanos(0)
@@ -213,14 +236,18 @@ impl Verifier {
         }
     }
 
-    /// Has a record in use looked up again before it has to be, and waits for nothing: at half of its time to live, so that
-    /// it can outlast an outage as long; and each second while the feed is in doubt.
+    /// What a record that may be used needs besides: a refresh at half of its time to live, so that it can outlast an outage
+    /// as long, and each second a revalidation while the feed is in doubt.
     #[inline]
-    fn keep_fresh(&self, hash: &KeyHash, entry: &Entry<CachedRecord>, now: Tick) {
+    fn attention(&self, Verified { hash, entry, .. }: &Verified, now: Tick) -> Attention {
         let age = now.since(entry.loaded.started);
-        let doubted = age >= REFRESH_PAUSE && self.memory.doubt(hash, now) > DOUBT;
-        if (doubted || age >= self.refresh_age(hash)) && entry.record.claim_refresh(now, REFRESH_PAUSE) {
-            self.refresh(*hash);
+        if age >= REVALIDATION_INTERVAL && self.memory.doubt(hash, now) > DOUBT {
+            let due = now.since(entry.record.looked_at()) >= REVALIDATION_INTERVAL;
+            if due { Attention::Revalidate } else { Attention::None }
+        } else if age >= self.refresh_age(hash) && entry.record.claim_refresh(now, REVALIDATION_INTERVAL) {
+            Attention::Refresh
+        } else {
+            Attention::None
         }
     }
 
@@ -229,6 +256,7 @@ impl Verifier {
         self.ttl / 2 - self.ttl / 10 / 256 * u32::from(hash.as_bytes()[16])
     }
 
+    /// Has a record looked up again before it has to be. Nobody waits for the answer.
     #[cold]
     fn refresh(&self, hash: KeyHash) {
         if !self.may_look_up(self.clock.now().tick) {
@@ -242,8 +270,31 @@ impl Verifier {
                 brought
             })
         };
-        // Nobody waits for the answer.
         drop(self.flights.start(hash, begin));
+    }
+
+    /// The feed is in doubt: the store is asked, and what it says holds. Where it does not answer, the record serves on
+    /// within the rule.
+    #[cold]
+    async fn revalidate(&self, verified: Verified) -> Result<Verified, Refused> {
+        let Verified { hash, spelled, ref entry } = verified;
+        // It was in the store when it was loaded, so asking again is not a guess.
+        let answered = self.load(hash, true).await;
+        let now = self.clock.now().tick;
+        entry.record.look_at(now);
+        let Ok(answer) = answered else {
+            self.metrics.refreshed(Refresh::Failed);
+            if self.memory.is_usable(&hash, entry, now) {
+                return Ok(verified);
+            }
+            return self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await;
+        };
+        self.metrics.refreshed(Refresh::Done);
+        match self.memory.settle(&hash, answer, now) {
+            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry }),
+            Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
+            None => self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await,
+        }
     }
 
     /// What is behind the cache: what is known to be dead or unknown, else the store.
@@ -364,6 +415,7 @@ impl FeedSink for Verifier {
 
     fn attended(&self, at: Tick) {
         self.attended.fetch_max(at.as_nanos(), Ordering::SeqCst);
+        self.on_roll.send_if_modified(|on_roll| !std::mem::replace(on_roll, true));
     }
 
     fn hash_of(&self, id: &KeyId) -> Option<KeyHash> {
