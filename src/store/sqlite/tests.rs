@@ -26,7 +26,7 @@ impl Embedded {
         let path = directory.path().join("keygate.sqlite");
         let tell = Arc::clone(&told);
         let on_commit: OnCommit = Box::new(move |event| tell.lock().unwrap().push(event.clone()));
-        let store = SqliteStore::open(&path, Arc::new(clock.clone()), on_commit).unwrap();
+        let store = SqliteStore::open(&path, Arc::new(clock.clone()), None, on_commit).unwrap();
         Embedded { store: Arc::new(store), clock, told, directory }
     }
 }
@@ -58,7 +58,7 @@ impl Subject for Embedded {
 }
 
 fn open(path: &Path) -> Result<SqliteStore, SqliteOpenError> {
-    SqliteStore::open(path, Arc::new(SystemClock::start()), Box::new(|_| {}))
+    SqliteStore::open(path, Arc::new(SystemClock::start()), None, Box::new(|_| {}))
 }
 
 #[test]
@@ -154,7 +154,7 @@ async fn a_change_that_fails_takes_nobody_with_it() {
         store.create(&first),
         store.writer.write(|connection| {
             connection.execute("UPDATE keys SET label = 'undone'", [])?;
-            connection.execute("nonsense", []).map(|_| ((), None))
+            connection.execute("nonsense", []).map(|_| ((), Vec::new()))
         }),
         store.create(&second),
     );
@@ -173,7 +173,7 @@ async fn a_failed_commit_fails_its_changes_and_the_next_one_goes_on() {
              CREATE TABLE child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
              INSERT INTO child VALUES (1);",
         )?;
-        Ok(((), None))
+        Ok(((), Vec::new()))
     });
     assert!(matches!(failed.await, Err(StoreError::Unavailable(_))));
     assert_eq!(store.create(&record(1)).await.unwrap(), Creation::Created);
@@ -188,7 +188,7 @@ async fn a_full_disk_stops_changes_and_not_reads() {
     let limit_pages = |pages: &'static str| {
         store.writer.write(move |connection| {
             connection.pragma_update(None, "max_page_count", pages)?;
-            Ok(((), None))
+            Ok(((), Vec::new()))
         })
     };
     limit_pages("30").await.unwrap();
