@@ -16,10 +16,10 @@ use crate::events::redis::{NEWS_QUEUE, Subscription, SubscriptionSettings};
 use crate::events::{Log, LogError, Progress};
 use crate::model::{Event, Heads, KeyHash, LogEntry, Shard};
 use crate::observe::Metrics;
-use crate::store::{KeyStore, StoreError};
 use crate::store::guard::{GuardSettings, GuardedStore};
 use crate::store::redis::{EVENTS_CHANNEL, RedisSettings, RedisStore, UnusableRedisUrl};
 use crate::store::sqlite::{OnCommit, SqliteOpenError, SqliteStore};
+use crate::store::{KeyStore, StoreError};
 use crate::verify::Verifier;
 
 /// Deadline of everything but look-ups.
@@ -69,25 +69,33 @@ impl OpenStore {
                         apply(event);
                     }
                 };
-                let store = SqliteStore::open(path, Arc::clone(clock), Box::new(tell))?;
+                let time = Arc::clone(clock) as Arc<dyn Clock>;
+                let store = SqliteStore::open(path, time, config.store_id.as_deref(), Box::new(tell))?;
+                if let Some(seen) = store.high_water() {
+                    clock.not_before(seen);
+                }
                 Ok(OpenStore { store: Arc::new(store), feed: Feed::Local(listener) })
             }
             StoreUrl::Redis(url) => {
                 let read = |path: &PathBuf| {
                     std::fs::read(path).map_err(|source| OpenError::CaFile { path: path.clone(), source })
                 };
-                let store = RedisStore::connect(RedisSettings {
+                let store = Arc::new(RedisStore::connect(RedisSettings {
                     url: url.clone(),
                     ca_pem: config.store_ca_file.as_ref().map(read).transpose()?,
                     connect_timeout: CONNECT_TIMEOUT,
                     response_timeout: STORE_TIMEOUT,
-                })?;
-                let feed = RedisFeedSettings {
+                    store_id: config.store_id.clone(),
+                    wait_replicas: config.revocation.wait_replicas,
+                    wait_fsync: config.revocation.wait_fsync,
+                })?);
+                let feed = SubscriptionSettings {
                     client: store.client(),
                     channel: EVENTS_CHANNEL.to_owned(),
                     connect_timeout: CONNECT_TIMEOUT,
                 };
-                Ok(OpenStore { store: Arc::new(store), feed: Feed::Redis(Box::new(feed)) })
+                let keys = Arc::clone(&store) as Arc<dyn KeyStore>;
+                Ok(OpenStore { store: keys, feed: Feed::Redis(Box::new(feed), store) })
             }
         }
     }
