@@ -177,13 +177,12 @@ impl Freshness {
     }
 
     fn knowledge(&self, hash: &KeyHash) -> Knowledge {
-        let barrier = self.barriers[slot(hash)].load(Ordering::SeqCst);
         let shard = &self.shards[Shard::of(hash).index()];
-        Knowledge {
-            barrier,
-            floor: shard.floor.load(Ordering::SeqCst),
-            proof: Tick::from_nanos(shard.proof.load(Ordering::Relaxed)),
-        }
+        // The proof first: whoever sees it must also see what was applied before it was given.
+        let proof = Tick::from_nanos(shard.proof.load(Ordering::Acquire));
+        let barrier = self.barriers[slot(hash)].load(Ordering::SeqCst);
+        let floor = shard.floor.load(Ordering::SeqCst);
+        Knowledge { barrier, floor, proof }
     }
 }
 
