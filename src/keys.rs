@@ -24,13 +24,11 @@ use zeroize::Zeroize;
 use crate::clock::Clock;
 use crate::events::FeedSink;
 use crate::model::{
-    ApiKey, CheckSecret, Environment, Event, EventKind, KeyFormat, KeyHash, KeyId, KeyRandom, KeyRecord, Shard,
-    Timestamp,
+    ApiKey, CheckSecret, Environment, Event, EventKind, KeyFormat, KeyHash, KeyId, KeyRandom, KeyRecord,
+    Shard, Timestamp,
 };
 use crate::observe::Metrics;
-use crate::store::{
-    Activity, Creation, KeyStore, ListQuery, Page, StoreError, StoreReport, StoredKey, Told,
-};
+use crate::store::{Activity, Creation, KeyStore, ListQuery, Page, StoreError, StoreReport, StoredKey, Told};
 
 use overdue::Overdue;
 
@@ -38,7 +36,8 @@ pub use error::KeyError;
 pub use import::{BadImport, ImportReport, ImportedKey};
 pub use rotation::RotatedKey;
 pub use rules::{
-    DEFAULT_TEAM, Grace, InvalidField, MAX_GRACE, MalformedExpiry, MalformedGrace, RelativeExpiry, without_keys,
+    DEFAULT_TEAM, Grace, InvalidField, MAX_GRACE, MalformedExpiry, MalformedGrace, RelativeExpiry,
+    without_keys,
 };
 
 /// How long one operation of the store may take before the caller is told that it did not answer.
@@ -112,8 +111,10 @@ impl KeyService {
         let secret = self.first_secret().await?;
         for _ in 0..MAX_DRAWS {
             let Some((key, _)) = self.draw(new.environment, &secret, None)? else { continue };
-            let record =
-                KeyRecord { expires_at, ..self.record_of(&key, label.clone(), team.clone(), new.environment)? };
+            let record = KeyRecord {
+                expires_at,
+                ..self.record_of(&key, label.clone(), team.clone(), new.environment)?
+            };
             if self.write_new(&record).await? == Creation::Created {
                 tracing::info!(key_id = %record.id, team = record.team, environment = %record.environment, "key created");
                 return Ok((record, key));

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use crate::clock::Tick;
 use crate::events::{FeedSink, Gap};
 use crate::model::{
-    CheckSecret, Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Nonce, Shard, Timestamp,
+    CheckSecret, Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Nonce, Shard,
+    Timestamp,
 };
 use crate::store::{
     Activity, Creation, Cursor, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation,

@@ -170,7 +170,9 @@ impl Roll {
                 member,
             })
             .collect();
-        gateways.sort_by(|left, right| (&left.member.name, left.member.id).cmp(&(&right.member.name, right.member.id)));
+        gateways.sort_by(|left, right| {
+            (&left.member.name, left.member.id).cmp(&(&right.member.name, right.member.id))
+        });
         Ok(gateways)
     }
 
