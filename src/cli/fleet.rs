@@ -165,7 +165,8 @@ fn card(report: &Report) -> String {
 fn meaning(report: &Report) -> String {
     let loss = match report.entries {
         0 => {
-            "it holds nothing: every key that it held is unknown from then on, and every revocation is forgotten"
+            "it holds nothing: every key that it held is unknown from then on, and every revocation that no gateway \
+             remembers is forgotten"
         }
         _ => {
             "what it does not hold is lost: keys that are not in it are unknown from then on, and a key that was \
