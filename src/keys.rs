@@ -110,7 +110,7 @@ impl KeyService {
         let expires_at = new.expires_at.map(|expiry| rules::future_expiry(expiry, now)).transpose()?;
         let secret = self.first_secret().await?;
         for _ in 0..MAX_DRAWS {
-            let Some((key, _)) = self.draw(new.environment, &secret, None)? else { continue };
+            let Some(key) = self.draw(new.environment, &secret, None)? else { continue };
             let record = KeyRecord {
                 expires_at,
                 ..self.record_of(&key, label.clone(), team.clone(), new.environment)?
@@ -227,12 +227,11 @@ impl KeyService {
         environment: Environment,
         secret: &CheckSecret,
         shard: Option<Shard>,
-    ) -> Result<Option<(ApiKey, KeyHash)>, KeyError> {
+    ) -> Result<Option<ApiKey>, KeyError> {
         let mut random: KeyRandom = random_bytes()?;
         let key = self.format.mint(environment, random, secret);
         random.zeroize();
-        let hash = key.hash();
-        Ok(shard.is_none_or(|shard| shard == Shard::of(&hash)).then_some((key, hash)))
+        Ok(shard.is_none_or(|shard| shard == Shard::of(&key.hash())).then_some(key))
     }
 
     /// The record of a key that is made now and does not expire.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ApiKey, EventKind, KeyId, KeyRecord, KeyStatus, Shard, Timestamp};
+use crate::model::{ApiKey, EventKind, KeyId, KeyRecord, KeyStatus, Timestamp};
 use crate::store::{Rotation, StoredKey, Told};
 
 use super::{KeyError, KeyService, MAX_DRAWS, rules, within_deadline};
@@ -35,7 +35,7 @@ impl KeyService {
         rotatable(&old.record, self.clock.now().wall)?;
         let secret = self.first_secret().await?;
         for _ in 0..MAX_DRAWS {
-            let (key, hash) = (0..MAX_SHARD_DRAWS)
+            let key = (0..MAX_SHARD_DRAWS)
                 .find_map(|_| self.draw(old.record.environment, &secret, Some(id.shard())).transpose())
                 .unwrap_or(Err(KeyError::PoorRandomness))?;
             let now = self.clock.now().wall;
@@ -49,12 +49,11 @@ impl KeyService {
                     old.record.environment,
                 )?
             };
-            debug_assert_eq!(Shard::of(&hash), id.shard());
             let rotation = within_deadline(self.store.rotate(id, &record, now.plus(grace))).await?;
             match rotation.ok_or(KeyError::NotFound)? {
                 Rotation::Rotated { old: retiring, told } => {
                     self.tell(EventKind::Changed, &retiring.hash, Some(*id));
-                    self.tell(EventKind::Created, &hash, Some(record.id));
+                    self.tell(EventKind::Created, &record.hash, Some(record.id));
                     tracing::info!(key_id = %id, replaced_by = %record.id, ?grace, "key rotated");
                     let old = StoredKey { record: retiring, activity: old.activity };
                     return Ok((RotatedKey { old, record, told }, key));

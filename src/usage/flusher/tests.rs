@@ -103,7 +103,7 @@ impl World {
     fn new(max_pending: usize) -> World {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(at(0)));
-        let store = SqliteStore::open(&directory.path().join("keys"), clock, Box::new(|_| ())).unwrap();
+        let store = SqliteStore::open(&directory.path().join("keys"), clock, None, Box::new(|_| ())).unwrap();
         let (way, sent) = (AtomicU8::new(WORKS), Mutex::default());
         let store = Arc::new(CutOff { store, way, sent, _directory: directory });
         let metrics = Arc::new(Metrics::new());
