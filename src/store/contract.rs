@@ -350,8 +350,7 @@ pub(super) async fn a_rotation_is_one_step_and_tells_both_keys(subject: Box<dyn 
     store.create(&old).await.unwrap();
     let rotation = store.rotate(&old.id, &new, retires_at).await.unwrap();
     let Some(Rotation::Rotated { old: retired, .. }) = rotation else { panic!("{rotation:?}") };
-    let expected =
-        KeyRecord { retires_at: Some(retires_at), replaced_by: Some(new.id), ..old.clone() };
+    let expected = KeyRecord { retires_at: Some(retires_at), replaced_by: Some(new.id), ..old.clone() };
     assert_eq!(retired, expected);
     let new = KeyRecord { replaces: Some(old.id), ..new };
 
@@ -527,7 +526,8 @@ pub(super) async fn dates_never_go_backwards(subject: Box<dyn Subject>) {
     let (store, key) = (subject.store(), record(1));
     store.create(&key).await.unwrap();
     let at = |millis: i64| Some(Timestamp::from_millis(1_764_000_000_000 + millis));
-    let used = |millis| Activity { last_used_at: at(millis), uses: 3, uses_in_grace: 1, ..Activity::default() };
+    let used =
+        |millis| Activity { last_used_at: at(millis), uses: 3, uses_in_grace: 1, ..Activity::default() };
     let refused = |millis| Activity { last_refused_at: at(millis), refusals: 2, ..Activity::default() };
     let mut expected = Activity::default();
     for (batch, activity) in

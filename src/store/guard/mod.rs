@@ -151,9 +151,9 @@ impl KeyStore for GuardedStore {
     async fn confirm_durable(&self, shard: Shard, within: Duration) -> Durability {
         // The store has the caller's deadline, and ours is for one that does not keep it.
         let deadline = within.saturating_add(self.settings.timeout);
-        timeout(deadline, self.store.confirm_durable(shard, within)).await.unwrap_or_else(|_| {
-            Durability::NotConfirmed(StoreError::TimedOut(deadline).to_string().into())
-        })
+        timeout(deadline, self.store.confirm_durable(shard, within))
+            .await
+            .unwrap_or_else(|_| Durability::NotConfirmed(StoreError::TimedOut(deadline).to_string().into()))
     }
 
     async fn attend(&self, member: &Member) -> Result<(), StoreError> {

@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::store::Mismatch;
 use crate::clock::ManualClock;
 use crate::model::Timestamp;
+use crate::store::Mismatch;
 
 const HASH: KeyHash = KeyHash::from_bytes([7; 32]);
 
@@ -74,12 +74,7 @@ impl KeyStore for Scripted {
     async fn assert_revoked(&self, _: &KeyHash) -> Result<bool, StoreError> {
         self.act().await.map(|()| true)
     }
-    async fn rotate(
-        &self,
-        _: &KeyId,
-        _: &KeyRecord,
-        _: Timestamp,
-    ) -> Result<Option<Rotation>, StoreError> {
+    async fn rotate(&self, _: &KeyId, _: &KeyRecord, _: Timestamp) -> Result<Option<Rotation>, StoreError> {
         self.act().await.map(|()| None)
     }
     async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {

@@ -129,7 +129,11 @@ impl Identity {
         }
         let accepted: bool = script.invoke_async(&mut line.connection()).await.or_failed(line)?;
         if accepted {
-            tracing::warn!(found = found.unwrap_or("none"), store_id = ours, "the store was accepted as the fleet's");
+            tracing::warn!(
+                found = found.unwrap_or("none"),
+                store_id = ours,
+                "the store was accepted as the fleet's"
+            );
             self.standing().ours.get_or_insert(ours);
         }
         match self.survey(line).await?.mismatch {
@@ -171,7 +175,9 @@ impl Identity {
         }
         if standing.mismatch != mismatch {
             match &mismatch {
-                Some(mismatch) => tracing::error!(%mismatch, "what is found at the store's address is not used"),
+                Some(mismatch) => {
+                    tracing::error!(%mismatch, "what is found at the store's address is not used")
+                }
                 None => tracing::info!("what is found at the store's address is the fleet's store again"),
             }
             standing.mismatch.clone_from(&mismatch);
@@ -239,7 +245,8 @@ impl Survey {
         if let Some(mismatch) = self.mismatch {
             return Err(StoreError::NotOurs(mismatch));
         }
-        let read = |(_, seq, nonce): HeadFields| scripts::read_head((seq.unwrap_or(0), nonce.unwrap_or_default()));
+        let read =
+            |(_, seq, nonce): HeadFields| scripts::read_head((seq.unwrap_or(0), nonce.unwrap_or_default()));
         let heads = self.heads.into_iter().map(read).collect::<Result<Vec<Head>, _>>()?;
         let heads: [Head; SHARDS] =
             heads.try_into().map_err(|_| StoreError::Corrupt("the heads of the logs".to_owned()))?;

@@ -235,8 +235,7 @@ pub(super) fn nonce() -> Result<String, StoreError> {
 
 /// Reads the head that a script yields.
 pub(super) fn read_head((seq, nonce): (u64, String)) -> Result<Head, StoreError> {
-    let nonce =
-        nonce.parse().map_err(|_| StoreError::Corrupt("the head of a log: its nonce".to_owned()))?;
+    let nonce = nonce.parse().map_err(|_| StoreError::Corrupt("the head of a log: its nonce".to_owned()))?;
     Ok(Head { seq, nonce })
 }
 

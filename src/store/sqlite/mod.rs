@@ -33,7 +33,9 @@ use super::{
     StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
 use crate::clock::{Clock, Tick};
-use crate::model::{Event, EventKind, GatewayId, KeyHash, KeyId, KeyRecord, Member, SHARDS, Shard, Timestamp};
+use crate::model::{
+    Event, EventKind, GatewayId, KeyHash, KeyId, KeyRecord, Member, SHARDS, Shard, Timestamp,
+};
 
 /// While nothing is written, the time of day is noted so often.
 const NOTE_TIME_INTERVAL: Duration = Duration::from_secs(60);

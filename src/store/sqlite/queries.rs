@@ -128,8 +128,9 @@ pub(super) fn assert_revoked(
     if was_lost || find(connection, hash)?.is_some() {
         return Ok(was_lost);
     }
-    let mut statement = connection
-        .prepare_cached("INSERT INTO revoked_hashes (hash, revoked_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO revoked_hashes (hash, revoked_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    )?;
     Ok(statement.execute((hash.as_bytes(), now.as_millis()))? > 0)
 }
 
