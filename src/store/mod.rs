@@ -191,6 +191,7 @@ pub enum Told {
 
 /// What became of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one a rotation, and nobody keeps it")]
 pub enum Rotation {
     /// Both keys are in the store.
     Rotated {

@@ -19,6 +19,9 @@ use crate::store::{Durability, StoreError};
 /// Connections that are kept for the next time.
 const IDLE: usize = 4;
 
+/// Redis notices up to a tenth of a second late that a wait is over.
+const LATE: Duration = Duration::from_millis(250);
+
 /// What is waited for, and the connections to wait on.
 pub(super) struct Durable {
     wait_replicas: u32,
@@ -55,7 +58,8 @@ impl Durable {
             let write = scripts.write_something(ours, shard)?;
             write.invoke_async::<()>(&mut connection).await.map_err(StoreError::unavailable)?;
             // Redis' own deadline comes first, so that its answer is heard. 0 would be for ever.
-            let patience = (within.as_millis() * 9 / 10).clamp(1, 1 << 31) as u64;
+            let patience = within - LATE.min(within / 2);
+            let patience = patience.as_millis().clamp(1, 1 << 31) as u64;
             let verdict = match self.wait_fsync {
                 true => self.wait_for_disks(&mut connection, patience).await?,
                 false => self.wait_for_replicas(&mut connection, patience).await?,

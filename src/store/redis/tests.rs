@@ -1,12 +1,15 @@
+mod durable;
+mod identity;
+mod log;
+
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::model::{Message, Nonce, SHARDS};
+use crate::model::{EventKind, Message, SHARDS};
 use crate::store::contract::{Subject, contract_suite, member, record, successor};
-use crate::store::{Mismatch, Rotation};
 use crate::testing::RedisServer;
 
 contract_suite!(super::fleet);
@@ -25,9 +28,7 @@ async fn fleet() -> Box<dyn Subject> {
 
 impl Fleet {
     async fn on(server: RedisServer) -> Fleet {
-        let store = RedisStore::connect(settings(server.url())).unwrap();
-        timeout(PATIENCE, store.wait_ready()).await.unwrap();
-        Fleet { store: Arc::new(store), server }
+        Fleet { store: Arc::new(connected(settings(server.url())).await), server }
     }
 
     async fn connection(&self) -> MultiplexedConnection {
@@ -76,6 +77,13 @@ fn settings(url: String) -> RedisSettings {
         wait_replicas: 0,
         wait_fsync: false,
     }
+}
+
+/// A store that has its connection.
+async fn connected(settings: RedisSettings) -> RedisStore {
+    let store = RedisStore::connect(settings).unwrap();
+    timeout(PATIENCE, store.wait_ready()).await.unwrap();
+    store
 }
 
 /// A connection of the test's own.

@@ -10,7 +10,7 @@ use super::SqliteOpenError;
 /// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
 const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
 CREATE TABLE keys (
     hash         BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
     id           TEXT    NOT NULL UNIQUE,
