@@ -276,6 +276,7 @@ impl Gatehouse {
         if let Some(listener) = admin {
             let state = AdminState {
                 keys: Arc::clone(&self.keys),
+                roll: Arc::clone(&self.roll),
                 token: self.config.admin_token.clone(),
                 health: Arc::clone(&self.health),
                 metrics: Arc::clone(&render),

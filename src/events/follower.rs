@@ -47,7 +47,7 @@ pub struct Follower {
     progress: watch::Sender<Option<Progress>>,
     trails: [Trail; SHARDS],
     /// The ends of the logs as they were read last, and the time from before the question.
-    ends: Option<(Tick, Heads)>,
+    ends: Option<(Tick, Box<Heads>)>,
     /// Shards whose logs have more than was applied, to be replayed in turn.
     behind: VecDeque<Shard>,
     /// The ends are to be read again as soon as possible.
@@ -59,7 +59,7 @@ pub struct Follower {
 
 /// What comes back from the store.
 enum Reply {
-    Ends(Tick, Result<Heads, LogError>),
+    Ends(Tick, Result<Box<Heads>, LogError>),
     Page(Shard, Result<Vec<LogEntry>, LogError>),
 }
 
@@ -124,7 +124,11 @@ impl Follower {
         }
         self.trails.iter_mut().for_each(Trail::asking);
         let asked_at = self.clock.now().tick;
-        Some(in_time(async move { log.heads().await }).map(move |heads| Reply::Ends(asked_at, heads)).boxed())
+        Some(
+            in_time(async move { log.heads().await })
+                .map(move |heads| Reply::Ends(asked_at, heads.map(Box::new)))
+                .boxed(),
+        )
     }
 
     /// Takes an answer; how long to wait before the next proof.

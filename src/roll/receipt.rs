@@ -11,7 +11,7 @@ use crate::clock::Tick;
 use crate::model::{GatewayId, Head, Member, Shard, Timestamp};
 use crate::store::{Durability, Told};
 
-use super::Roll;
+use super::{Roll, within_deadline};
 
 /// Between two looks at the roll: at first, and doubling up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
@@ -113,11 +113,28 @@ impl Roll {
                 let reading = readings.borrow_and_update().clone();
                 if reading.number > earlier {
                     count.look_at(&reading.roll);
+                    self.hear_those_beyond(count).await;
                 }
             }
         };
         // Whoever is not heard from by then is named.
         let _in_time = tokio::time::timeout(self.receipt_timeout, wait).await.is_ok();
+    }
+
+    /// Who stands beyond the entry has applied it, if the place is in the same log: one that was followed before the store
+    /// was restored may have higher numbers.
+    async fn hear_those_beyond(&self, count: &mut Count) {
+        let places = count.places_beyond();
+        if places.is_empty() {
+            return;
+        }
+        match within_deadline(self.store.holds(count.shard, &places)).await {
+            Ok(held) => {
+                let held = places.into_iter().zip(held).filter(|(_, held)| *held).map(|(place, _)| place);
+                count.hear_at(&held.collect::<Vec<_>>());
+            }
+            Err(error) => tracing::debug!(%error, "the log cannot be read: the next look will tell"),
+        }
     }
 
     /// Reads the roll once, and shows it to everybody who waits.
@@ -177,15 +194,32 @@ impl Count {
         });
         for waited in others.iter_mut().filter(|waited| !waited.heard) {
             if let Some(member) = roll.iter().find(|member| member.id == waited.member.id) {
-                waited.heard = self.entry.is_none_or(|entry| has_applied(member, self.shard, entry));
                 waited.member = member.clone();
+                waited.heard = self.entry.is_none_or(|entry| waited.position(self.shard) == Some(entry));
             }
+        }
+    }
+
+    /// Where those stand who are not heard yet and have a higher number than the entry.
+    fn places_beyond(&self) -> Vec<Head> {
+        let Some((entry, others)) = self.entry.zip(self.others.as_ref()) else { return Vec::new() };
+        let unheard = others.iter().filter(|waited| !waited.heard);
+        unheard
+            .filter_map(|waited| waited.position(self.shard))
+            .filter(|place| place.seq > entry.seq)
+            .collect()
+    }
+
+    /// Whoever stands at one of these places has applied the entry.
+    fn hear_at(&mut self, places: &[Head]) {
+        for waited in self.others.iter_mut().flatten() {
+            waited.heard |= waited.position(self.shard).is_some_and(|position| places.contains(&position));
         }
     }
 }
 
-/// Positions are cumulative. One with the entry's number and another name stands in another log.
-fn has_applied(member: &Member, shard: Shard, entry: Head) -> bool {
-    let position = member.positions.get(shard.index());
-    position.is_some_and(|position| position.seq > entry.seq || *position == entry)
+impl Waited {
+    fn position(&self, shard: Shard) -> Option<Head> {
+        self.member.positions.get(shard.index()).copied()
+    }
 }

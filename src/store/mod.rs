@@ -80,6 +80,10 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Takes a gateway off the roll; with a `beat`, only if its line still has that one.
     async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError>;
 
+    /// Whether each of these places is in the log of `shard` as it is now: then whoever stands there has applied all
+    /// that is in the log before.
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError>;
+
     /// Everybody on the roll, in no order.
     async fn roll(&self) -> Result<Vec<Member>, StoreError>;
 

@@ -11,6 +11,9 @@ pub struct Board<F> {
     under_way: Arc<Map<KeyHash, F>>,
 }
 
+/// How to get at the answer of a load; and, if it is a new one, the load itself and its landing.
+pub type Joined<F, L> = (F, Option<(L, Landing<F>)>);
+
 /// Takes a load off the board when it ends, however it ends: at the latest when this is dropped. Whoever looks for the
 /// key after that begins a new load.
 pub struct Landing<F: Clone> {
@@ -29,11 +32,7 @@ impl<F: Clone> Board<F> {
     /// `begin` may decline.
     ///
     /// While `begin` is called no other load of this key can begin; it must not wait.
-    pub fn join<L>(
-        &self,
-        hash: KeyHash,
-        begin: impl FnOnce() -> Option<(F, L)>,
-    ) -> Option<(F, Option<(L, Landing<F>)>)> {
+    pub fn join<L>(&self, hash: KeyHash, begin: impl FnOnce() -> Option<(F, L)>) -> Option<Joined<F, L>> {
         let mut load = None;
         let way = self.under_way.get_or_make(hash, || {
             let (way, begun) = begin()?;

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::policy::{Facts, permit};
 use super::*;
 use crate::clock::ManualClock;
-use crate::model::{CheckSecret, KeyFormat, KeyId, KeyRecord, Timestamp};
+use crate::model::{CheckSecret, Head, KeyFormat, KeyId, KeyRecord, Timestamp};
 use crate::model::{GatewayId, Member};
 use crate::store::{
     Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
@@ -95,6 +95,9 @@ impl KeyStore for GatedStore {
         unreachable!("the verifier does not ask for this")
     }
     async fn leave(&self, _: GatewayId, _: Option<u64>) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn holds(&self, _: Shard, _: &[Head]) -> Result<Vec<bool>, StoreError> {
         unreachable!("the verifier does not ask for this")
     }
     async fn roll(&self) -> Result<Vec<Member>, StoreError> {
@@ -180,10 +183,14 @@ impl World {
     }
 
     fn revoke(&self, key: &ApiKey) {
+        self.revoke_untold(key);
+        self.tell(EventKind::Revoked, key);
+    }
+
+    /// In the store alone.
+    fn revoke_untold(&self, key: &ApiKey) {
         let mut records = self.store.records.lock().unwrap();
         records.get_mut(&key.hash()).unwrap().revoked_at = Some(Timestamp::from_millis(1));
-        drop(records);
-        self.tell(EventKind::Revoked, key);
     }
 
     fn tell(&self, kind: EventKind, key: &ApiKey) {
@@ -385,9 +392,7 @@ async fn while_the_feed_is_in_doubt_a_key_in_use_is_looked_up_each_second() {
         assert_eq!(world.asked(), second + 2);
     }
     // What the feed does not tell is found out all the same, and by the first request.
-    let mut records = world.store.records.lock().unwrap();
-    records.get_mut(&world.key(1).hash()).unwrap().revoked_at = Some(Timestamp::from_millis(1));
-    drop(records);
+    world.revoke_untold(&world.key(1));
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
 }
@@ -454,9 +459,7 @@ async fn an_old_revocation_is_forgotten_only_when_the_store_is_seen_to_hold_it()
     world.pass(Duration::from_secs(1));
     world.verifier.forget_old_deaths().await;
     assert!(world.verifier.memory.death(&hash).is_some(), "the store does not hold it");
-    let mut records = world.store.records.lock().unwrap();
-    records.get_mut(&hash).unwrap().revoked_at = Some(Timestamp::from_millis(1));
-    drop(records);
+    world.revoke_untold(&world.key(1));
     world.verifier.forget_old_deaths().await;
     assert!(world.verifier.memory.death(&hash).is_none());
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));

@@ -19,7 +19,7 @@ use super::{
     StoreReport, StoredKey, UsageBatch,
 };
 use crate::clock::Clock;
-use crate::model::{GatewayId, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
+use crate::model::{GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
 
 /// How much a store may cost.
 #[derive(Clone, Debug)]
@@ -162,6 +162,10 @@ impl KeyStore for GuardedStore {
 
     async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
         self.within(self.store.leave(id, beat)).await
+    }
+
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        self.within(self.store.holds(shard, places)).await
     }
 
     async fn roll(&self) -> Result<Vec<Member>, StoreError> {

@@ -253,6 +253,25 @@ impl KeyStore for RedisStore {
         ours.hear(script.invoke_async(&mut ours.line.connection()).await).await
     }
 
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        let ours = self.ours()?;
+        let mut pipe = redis::pipe();
+        for place in places {
+            let id = format!("{}-0", place.seq);
+            pipe.cmd("XRANGE").arg(layout::log_key(shard)).arg(&id).arg(&id);
+        }
+        let found: Vec<StreamRangeReply> =
+            pipe.query_async(&mut ours.line.connection()).await.or_failed(&ours.line)?;
+        places
+            .iter()
+            .zip(&found)
+            .map(|(place, found)| match found.ids.first() {
+                Some(entry) => Ok(read_entry(entry)?.head == *place),
+                None => Ok(false),
+            })
+            .collect()
+    }
+
     async fn roll(&self) -> Result<Vec<Member>, StoreError> {
         let ours = self.ours()?;
         let (lines, store_id): (Vec<Vec<u8>>, Option<String>) = redis::pipe()

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::model::{Environment, GatewayId, KeyHash, KeyRecord, Member, Timestamp};
+use crate::model::{Environment, GatewayId, Head, KeyHash, KeyRecord, Member, Timestamp};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
     Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
@@ -81,6 +81,9 @@ impl KeyStore for CutOff {
     }
     async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
         self.store.leave(id, beat).await
+    }
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        self.store.holds(shard, places).await
     }
     async fn roll(&self) -> Result<Vec<Member>, StoreError> {
         self.store.roll().await
