@@ -142,7 +142,8 @@ impl Identity {
         }
     }
 
-    async fn found_fleet(&self, line: &Line) -> Result<(), StoreError> {
+    /// Founds the fleet, unless there is anything by now.
+    pub(super) async fn found_fleet(&self, line: &Line) -> Result<(), StoreError> {
         let new = FleetSettings::random()?;
         let mut script = self.found.prepare_invoke();
         script.key(FLEET_KEY).key(of_all_shards(layout::head_key));

@@ -58,6 +58,10 @@ async fn a_replica_that_has_it_confirms_and_one_that_is_missing_is_said() {
     store.create(&record(1)).await.unwrap();
     store.revoke(&record(1).id).await.unwrap();
     assert_eq!(store.confirm_durable(shard(), PATIENCE).await, Durability::Durable);
+    // WAIT is about the last write of its own connection: there has to be one, and in our slot.
+    let mut written = redis::cmd("EXISTS");
+    written.arg(layout::durable_key(shard()));
+    assert_eq!(written.query_async::<u32>(&mut connect(&server).await).await.unwrap(), 1);
     let revoked_at: Option<i64> = redis::cmd("HGET")
         .arg(layout::record_key(&record(1).hash))
         .arg(layout::REVOKED_AT)

@@ -1,5 +1,6 @@
 //! What is not the fleet's store is an outage, and nothing is written to it.
 
+use super::super::identity::Identity;
 use super::*;
 use crate::store::{Activity, KeyUse, ListQuery, Mismatch};
 
@@ -248,6 +249,15 @@ async fn of_many_that_start_together_one_founds_the_fleet() {
 }
 
 #[tokio::test]
+async fn who_comes_late_to_the_founding_changes_nothing() {
+    let fleet = Fleet::on(RedisServer::start()).await;
+    let before = content(&mut fleet.connection().await).await;
+    let late = Identity::new(None);
+    late.found_fleet(&fleet.store.link.line().unwrap()).await.unwrap();
+    assert_eq!(content(&mut fleet.connection().await).await, before);
+}
+
+#[tokio::test]
 async fn a_store_with_something_in_it_is_not_founded() {
     let server = RedisServer::start();
     let mut connection = connect(&server).await;
@@ -295,6 +305,8 @@ async fn an_emptied_store_can_be_accepted_and_knows_the_old_secrets() {
         assert_eq!(after.seq, 0);
         assert_ne!(before.nonce, after.nonce, "it is another log");
     }
+    let names: std::collections::HashSet<_> = after.heads.iter().map(|head| head.nonce).collect();
+    assert_eq!(names.len(), SHARDS, "each with a name of its own");
     assert_eq!(fleet.store.find(&record(1).hash).await.unwrap(), None);
     fleet.store.create(&record(1)).await.unwrap();
 }

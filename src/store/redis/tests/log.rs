@@ -74,6 +74,7 @@ async fn the_log_is_read_in_pages() {
         let page = fleet.store.entries_after(shard, after, 3).await.unwrap();
         assert!(page.len() <= 3);
         let Some(last) = page.last() else { break };
+        assert!(last.head.seq > after, "it moves on");
         after = last.head.seq;
         paged.extend(page);
     }
