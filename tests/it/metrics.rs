@@ -118,7 +118,8 @@ fn labels_say_nothing_about_anybody() {
     for told in ["marker", "MARKER", created.id.as_str(), &created.key[..12], &hash[..16], "127.0.0.1"] {
         assert!(!text.contains(told), "{told} is in the metrics");
     }
-    let closed = ["outcome", "source", "result", "operation", "kind", "le", "version", "quantile"];
+    let closed =
+        ["outcome", "source", "result", "operation", "kind", "le", "version", "quantile", "reason", "clock"];
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((_, rest)) = line.split_once('{') else { continue };
         let labels = rest.split_once('}').expect("labels end").0;
