@@ -2,29 +2,26 @@
 //!
 //! `cargo bench --bench hot_path`. Read the ratios, not the nanoseconds.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use divan::{Bencher, black_box};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, HeaderValue};
 use keygate::clock::{Clock, SystemClock};
-use keygate::model::{
-    ApiKey, CheckSecret, Environment, KeyFormat, KeyHash, KeyId, KeyRecord, Shard, Timestamp,
-};
+use keygate::events::FeedSink;
+use keygate::model::{ApiKey, CheckSecret, Environment, KeyFormat, KeyId, KeyRecord, Shard, Timestamp};
 use keygate::observe::Metrics;
 use keygate::proxy::credential;
 use keygate::proxy::headers::{self, Client, RequestId, TraceId};
-use keygate::store::{
-    Creation, FleetSettings, KeyStore, ListQuery, Page, Revocation, StoreError, StoredKey, UsageBatch,
-};
-use keygate::usage::Usage;
+use keygate::store::KeyStore;
+use keygate::store::sqlite::SqliteStore;
+use keygate::usage::{Usage, Use};
 use keygate::verify::cache::Capacity;
 use keygate::verify::policy::{self, Facts, Permit};
 use keygate::verify::{Verifier, VerifierSettings};
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 fn main() {
@@ -41,14 +38,21 @@ struct World {
     clock: Arc<dyn Clock>,
     keys: Vec<ApiKey>,
     _runtime: Runtime,
+    _directory: TempDir,
 }
+
+/// One for all benches: to fill a store takes a while.
+static WORLD: LazyLock<World> = LazyLock::new(World::new);
 
 impl World {
     fn new() -> World {
-        let runtime = Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let metrics = Arc::new(Metrics::new());
-        let store = Arc::new(MapStore::default());
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.sqlite");
+        let store = SqliteStore::open(&path, Arc::clone(&clock), None, Box::new(|_| ())).expect("a file");
+        let store: Arc<dyn KeyStore> = Arc::new(store);
         let settings = VerifierSettings {
             capacity: Capacity {
                 max_bytes: 1 << 30,
@@ -61,28 +65,31 @@ impl World {
             unchecked_at_once: 1,
         };
         let verifier = Verifier::new(
-            Arc::clone(&store) as Arc<dyn KeyStore>,
+            Arc::clone(&store),
             &settings,
             Arc::clone(&clock),
             Arc::clone(&metrics),
             runtime.handle().clone(),
         );
-        let format = KeyFormat::new("sk").expect("a prefix");
-        let keys: Vec<_> = (0..KEYS)
-            .map(|n| {
-                let mut random = [0; 24];
-                random[..4].copy_from_slice(&n.to_le_bytes());
-                format.mint(Environment::Live, random, &secret())
-            })
-            .collect();
-        runtime.block_on(async {
-            verifier.refresh_fleet().await.expect("a map does not fail");
+        let keys = runtime.block_on(async {
+            verifier.refresh_fleet().await.expect("a file does not fail");
+            verifier.attended(clock.now().tick);
+            Shard::all().for_each(|shard| verifier.current(shard, clock.now().tick));
+            let secrets = store.fleet().await.expect("a file does not fail").check_secrets;
+            let keys = mint(&secrets[0]);
+            let records = stream::iter(keys.iter().map(record));
+            let written = records.map(|record| {
+                let store = Arc::clone(&store);
+                async move { store.create(&record).await.expect("a file does not fail") }
+            });
+            written.buffer_unordered(64).collect::<Vec<_>>().await;
             for key in &keys {
-                store.put(key);
                 verifier.verify(key, clock.now()).await.expect("the key was put there");
             }
+            keys
         });
-        World { verifier, usage: Usage::new(1_000_000, metrics), clock, keys, _runtime: runtime }
+        let usage = Usage::new(1_000_000, metrics);
+        World { verifier, usage, clock, keys, _runtime: runtime, _directory: directory }
     }
 
     fn permit(&self, key: &ApiKey) -> Permit {
@@ -101,14 +108,14 @@ impl World {
 /// The yardstick.
 #[divan::bench(sample_size = 1_000)]
 fn sha_256_of_a_key(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let mut at = 0;
     bencher.bench_local(|| black_box(world.next(&mut at).hash()));
 }
 
 #[divan::bench(sample_size = 1_000)]
 fn verify_on_a_hit(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let mut at = 0;
     bencher.bench_local(|| {
         let key = world.next(&mut at);
@@ -118,14 +125,14 @@ fn verify_on_a_hit(bencher: Bencher) {
 
 #[divan::bench(sample_size = 1_000)]
 fn verify_and_permit(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let mut at = 0;
     bencher.bench_local(|| black_box(world.permit(world.next(&mut at)).key_id()));
 }
 
 #[divan::bench(sample_size = 1_000)]
 fn check_of_a_forged_key(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let mut at = 0;
     let other = [CheckSecret::from_bytes([9; 32])];
     bencher.bench_local(|| black_box(world.next(&mut at).is_checked_by(&other)));
@@ -133,19 +140,19 @@ fn check_of_a_forged_key(bencher: Bencher) {
 
 #[divan::bench(sample_size = 1_000)]
 fn note_of_a_use(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let ids: Vec<KeyId> = world.keys.iter().map(|key| world.permit(key).key_id()).collect();
     let mut at = 0;
     bencher.bench_local(|| {
         at = (at + 7_919) % ids.len();
-        world.usage.touch(ids[at], Timestamp::from_millis(1));
+        world.usage.note(ids[at], Use::Permitted, Timestamp::from_millis(1));
     });
 }
 
 /// Includes building the headers that it is taken from.
 #[divan::bench(sample_size = 1_000)]
 fn credential_extraction(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let format = KeyFormat::new("sk").expect("a prefix");
     let headers = request_headers(&world.keys[0]);
     bencher.with_inputs(|| headers.clone()).bench_local_values(|mut headers| {
@@ -156,7 +163,7 @@ fn credential_extraction(bencher: Bencher) {
 
 #[divan::bench(sample_size = 1_000)]
 fn header_hygiene(bencher: Bencher) {
-    let world = World::new();
+    let world = &*WORLD;
     let permit = world.permit(&world.keys[0]);
     let headers = request_headers(&world.keys[0]);
     let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -188,61 +195,31 @@ fn request_headers(key: &ApiKey) -> HeaderMap {
     headers
 }
 
-fn secret() -> CheckSecret {
-    CheckSecret::from_bytes([8; 32])
+fn mint(secret: &CheckSecret) -> Vec<ApiKey> {
+    let format = KeyFormat::new("sk").expect("a prefix");
+    let key = |n: u32| {
+        let mut random = [0; 24];
+        random[..4].copy_from_slice(&n.to_le_bytes());
+        format.mint(Environment::Live, random, secret)
+    };
+    (0..KEYS).map(key).collect()
 }
 
-/// The least store there can be: benches measure what is in front of it.
-#[derive(Default)]
-struct MapStore(Mutex<HashMap<KeyHash, KeyRecord>>);
-
-impl MapStore {
-    fn put(&self, key: &ApiKey) {
-        let hash = key.hash();
-        let id_bits = hash.as_bytes().first_chunk::<10>().expect("32 bytes have 10 first ones");
-        let record = KeyRecord {
-            id: KeyId::new(Shard::of(&hash), *id_bits),
-            hash,
-            label: "Production Server".into(),
-            team: "acme".into(),
-            environment: key.environment(),
-            display: key.display(),
-            created_at: Timestamp::from_millis(0),
-            expires_at: None,
-            revoked_at: None,
-        };
-        self.0.lock().expect("not poisoned").insert(hash, record);
-    }
-}
-
-#[async_trait]
-impl KeyStore for MapStore {
-    async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(self.0.lock().expect("not poisoned").get(hash).cloned())
-    }
-    async fn fleet(&self) -> Result<FleetSettings, StoreError> {
-        Ok(FleetSettings {
-            store_id: "0".repeat(32),
-            check_secrets: vec![secret()],
-            accept_unchecked_keys: false,
-        })
-    }
-    async fn get(&self, _: &KeyId) -> Result<Option<StoredKey>, StoreError> {
-        Ok(None)
-    }
-    async fn list(&self, _: &ListQuery) -> Result<Page, StoreError> {
-        Ok(Page::default())
-    }
-    async fn create(&self, _: &KeyRecord) -> Result<Creation, StoreError> {
-        Err(StoreError::Busy)
-    }
-    async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
-        Ok(None)
-    }
-    async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn accept_unchecked_keys(&self, _: bool) -> Result<(), StoreError> {
-        Ok(())
+fn record(key: &ApiKey) -> KeyRecord {
+    let hash = key.hash();
+    let id_bits = hash.as_bytes().first_chunk::<10>().expect("32 bytes have 10 first ones");
+    KeyRecord {
+        id: KeyId::new(Shard::of(&hash), *id_bits),
+        hash,
+        label: "Production Server".into(),
+        team: "acme".into(),
+        environment: key.environment(),
+        display: key.display(),
+        created_at: Timestamp::from_millis(0),
+        expires_at: None,
+        revoked_at: None,
+        retires_at: None,
+        replaced_by: None,
+        replaces: None,
     }
 }

@@ -1,12 +1,13 @@
 //! Time, injected.
 //!
-//! Elapsed time is `CLOCK_BOOTTIME`, which counts while the machine is suspended. Time of day is the wall clock
-//! as it stood at the start plus what has elapsed since: a step of the wall clock changes nothing here.
+//! Elapsed time is `CLOCK_BOOTTIME`, which counts while the machine is suspended. Time of day is the fleet's: what the
+//! store said last, or without one the wall clock as it stood at the start, plus what has elapsed since. A step of a
+//! clock, this machine's or the store's, changes nothing here: it is noticed and told.
 //! This is the only file that may read a raw clock; `clippy.toml` bans them everywhere else.
 #![allow(clippy::disallowed_methods, reason = "the one place where raw clocks are read")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -26,6 +27,11 @@ impl Tick {
     /// Nanoseconds since boot.
     pub const fn as_nanos(self) -> u64 {
         self.0
+    }
+
+    /// Whole milliseconds since boot.
+    pub const fn as_millis(self) -> i64 {
+        (self.0 / 1_000_000) as i64
     }
 
     /// How long it is from `earlier` to this tick; zero if `earlier` is later.
@@ -52,28 +58,106 @@ pub struct Moment {
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Moment;
+
+    /// The fleet's time of day was `time` at `tick`: time of day follows it, as far as two clocks can drift apart. The
+    /// first time, it is taken as it is.
+    ///
+    /// # Errors
+    /// It is further off than that: a clock was set. Nothing changes.
+    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped>;
+
+    /// How many milliseconds the machine's own time of day is ahead of the fleet's.
+    fn machine_ahead_ms(&self) -> i64;
+}
+
+/// A clock was set to another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} ms {}", .ahead_ms.unsigned_abs(), if *.ahead_ms > 0 { "ahead" } else { "behind" })]
+pub struct Stepped {
+    /// By how many milliseconds it is ahead of what has elapsed.
+    pub ahead_ms: i64,
+}
+
+/// Two readings of one moment may differ by so much: the way to the store and back.
+const TOLERANCE_MS: i64 = 1_000;
+/// And two good clocks drift apart by at most a thousandth.
+const DRIFT: i64 = 1_000;
+
+/// The offset between elapsed time and time of day, which can be steered.
+#[derive(Debug)]
+struct TimeOfDay {
+    /// Milliseconds to add to elapsed time.
+    offset_ms: AtomicI64,
+    /// When it was last steered, in nanoseconds of a [`Tick`]; 0 is never.
+    steered: AtomicU64,
+}
+
+impl TimeOfDay {
+    fn starting(at: Moment) -> TimeOfDay {
+        TimeOfDay { offset_ms: AtomicI64::new(offset(at.wall, at.tick)), steered: AtomicU64::new(0) }
+    }
+
+    fn at(&self, tick: Tick) -> Timestamp {
+        Timestamp::from_millis(self.offset_ms.load(Ordering::Relaxed).saturating_add(tick.as_millis()))
+    }
+
+    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped> {
+        let (now, last) = (offset(time, tick), self.steered.load(Ordering::Relaxed));
+        if last > 0 {
+            let tolerance = TOLERANCE_MS + tick.since(Tick(last)).as_millis() as i64 / DRIFT;
+            let ahead_ms = now.saturating_sub(self.offset_ms.load(Ordering::Relaxed));
+            if ahead_ms.abs() > tolerance {
+                return Err(Stepped { ahead_ms });
+            }
+        }
+        self.offset_ms.store(now, Ordering::Relaxed);
+        self.steered.store(tick.as_nanos(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn offset(wall: Timestamp, tick: Tick) -> i64 {
+    wall.as_millis().saturating_sub(tick.as_millis())
 }
 
 /// The machine's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Moment,
+    day: TimeOfDay,
 }
 
 impl SystemClock {
-    /// Reads both clocks once; from then on the wall clock is not asked again.
+    /// Reads both clocks once; from then on the machine's time of day is asked only to be compared.
     pub fn start() -> SystemClock {
-        let wall = clock_gettime(ClockId::Realtime);
-        let millis = wall.tv_sec * 1_000 + wall.tv_nsec / 1_000_000;
-        SystemClock { started: Moment { tick: boottime(), wall: Timestamp::from_millis(millis) } }
+        SystemClock { day: TimeOfDay::starting(Moment { tick: boottime(), wall: machine_time() }) }
+    }
+
+    /// It cannot be earlier than `floor`: somebody saw that time pass. For an embedded store, which has no other clock than
+    /// this machine's.
+    pub fn not_before(&self, floor: Timestamp) {
+        let least = offset(floor, boottime());
+        self.day.offset_ms.fetch_max(least, Ordering::Relaxed);
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Moment {
         let tick = boottime();
-        Moment { tick, wall: self.started.wall.plus(tick.since(self.started.tick)) }
+        Moment { tick, wall: self.day.at(tick) }
     }
+
+    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped> {
+        self.day.steer(time, tick)
+    }
+
+    fn machine_ahead_ms(&self) -> i64 {
+        machine_time().as_millis().saturating_sub(self.now().wall.as_millis())
+    }
+}
+
+fn machine_time() -> Timestamp {
+    let wall = clock_gettime(ClockId::Realtime);
+    Timestamp::from_millis(wall.tv_sec * 1_000 + wall.tv_nsec / 1_000_000)
 }
 
 fn boottime() -> Tick {
@@ -85,13 +169,14 @@ fn boottime() -> Tick {
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     elapsed: Arc<AtomicU64>,
-    epoch: Timestamp,
+    day: Arc<TimeOfDay>,
 }
 
 impl ManualClock {
     /// A clock that stands at `epoch`.
     pub fn at(epoch: Timestamp) -> ManualClock {
-        ManualClock { elapsed: Arc::new(AtomicU64::new(0)), epoch }
+        let day = TimeOfDay::starting(Moment { tick: Tick(0), wall: epoch });
+        ManualClock { elapsed: Arc::new(AtomicU64::new(0)), day: Arc::new(day) }
     }
 
     /// Lets `elapsed` pass.
@@ -103,14 +188,25 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Moment {
-        let nanos = self.elapsed.load(Ordering::SeqCst);
-        Moment { tick: Tick(nanos), wall: self.epoch.plus(Duration::from_nanos(nanos)) }
+        let tick = Tick(self.elapsed.load(Ordering::SeqCst));
+        Moment { tick, wall: self.day.at(tick) }
+    }
+
+    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped> {
+        self.day.steer(time, tick)
+    }
+
+    fn machine_ahead_ms(&self) -> i64 {
+        0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
     #[test]
     fn the_system_clock_moves_forward_and_knows_the_day() {
@@ -119,5 +215,43 @@ mod tests {
         assert!(second.tick >= first.tick);
         assert!(second.wall >= first.wall);
         assert!(first.wall > Timestamp::from_millis(1_700_000_000_000));
+        assert!(clock.machine_ahead_ms().abs() < 60_000);
+    }
+
+    #[test]
+    fn a_time_that_somebody_saw_pass_does_not_come_again() {
+        let clock = SystemClock::start();
+        let seen = clock.now().wall.plus(HOUR);
+        clock.not_before(seen);
+        assert!(clock.now().wall >= Timestamp::from_millis(seen.as_millis() - 1));
+        clock.not_before(START);
+        assert!(clock.now().wall >= Timestamp::from_millis(seen.as_millis() - 1));
+    }
+
+    #[test]
+    fn the_first_word_of_the_store_counts_and_later_ones_as_far_as_clocks_drift() {
+        let clock = ManualClock::at(START);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.steer(START.plus(HOUR), clock.now().tick), Ok(()));
+        assert_eq!(clock.now().wall, START.plus(HOUR));
+        clock.advance(Duration::from_secs(60));
+        let slewed = clock.now().wall.plus(Duration::from_millis(900));
+        assert_eq!(clock.steer(slewed, clock.now().tick), Ok(()));
+        assert_eq!(clock.now().wall, slewed);
+    }
+
+    #[test]
+    fn a_step_of_the_stores_clock_changes_nothing_and_is_told() {
+        let clock = ManualClock::at(START);
+        clock.advance(Duration::from_secs(1));
+        clock.steer(START, clock.now().tick).unwrap();
+        clock.advance(Duration::from_secs(1));
+        let before = clock.now();
+        let hour_ms = 3_600_000;
+        for ahead_ms in [hour_ms, -hour_ms, 1_002, -1_002] {
+            let set = Timestamp::from_millis(before.wall.as_millis() + ahead_ms);
+            assert_eq!(clock.steer(set, before.tick), Err(Stepped { ahead_ms }));
+            assert_eq!(clock.now(), before);
+        }
     }
 }

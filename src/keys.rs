@@ -1,40 +1,51 @@
-//! Making, listing, revoking and importing keys.
+//! Making, listing, rotating, revoking and importing keys.
 //!
 //! Whatever changes here takes effect on this gateway before the caller hears of it: the event goes to the local
-//! [`FeedSink`] at once, without waiting for the bus. Other gateways learn it from the store.
+//! [`FeedSink`] at once, without waiting for the bus. Other gateways learn it from the store. A revocation goes there
+//! even before the store is asked: a key that somebody wants dead dies here however the store is.
 
+mod error;
+mod import;
 #[cfg(test)]
 pub(crate) mod memory;
+mod overdue;
+mod rotation;
 mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::clock::Clock;
 use crate::events::FeedSink;
 use crate::model::{
-    ApiKey, Environment, Event, EventKind, KeyFormat, KeyHash, KeyId, KeyRandom, KeyRecord, Shard, Timestamp,
+    ApiKey, CheckSecret, Environment, Event, EventKind, KeyFormat, KeyHash, KeyId, KeyRandom, KeyRecord,
+    Shard, Timestamp,
 };
-use crate::store::{Creation, KeyStore, ListQuery, Page, StoreError, StoredKey};
+use crate::observe::Metrics;
+use crate::store::{Activity, Creation, KeyStore, ListQuery, Page, StoreError, StoreReport, StoredKey, Told};
 
-pub use rules::{DEFAULT_TEAM, InvalidField, MalformedExpiry, RelativeExpiry, without_keys};
+use overdue::Overdue;
+
+pub use error::KeyError;
+pub use import::{BadImport, ImportReport, ImportedKey};
+pub use rotation::RotatedKey;
+pub use rules::{
+    DEFAULT_TEAM, Grace, InvalidField, MAX_GRACE, MalformedExpiry, MalformedGrace, RelativeExpiry,
+    without_keys,
+};
 
 /// How long one operation of the store may take before the caller is told that it did not answer.
 const STORE_DEADLINE: Duration = Duration::from_secs(5);
-/// Between two attempts to write revocations that the store did not take.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the store may take to find a key that shall be revoked, before the key dies here without its help.
+const REVOKE_PATIENCE: Duration = Duration::from_millis(250);
 /// New random keys are drawn this often. Even once again means that the randomness is broken.
 const MAX_DRAWS: usize = 3;
-/// Imported keys that are written at once, so that a store can commit them together.
-const IMPORTS_AT_ONCE: usize = 32;
 
 /// The life of keys, from creation to revocation.
 pub struct KeyService {
@@ -42,8 +53,7 @@ pub struct KeyService {
     sink: Arc<dyn FeedSink>,
     format: KeyFormat,
     clock: Arc<dyn Clock>,
-    /// Revoked here, and not yet known to be revoked in the store.
-    overdue: Mutex<HashSet<KeyHash>>,
+    overdue: Overdue,
 }
 
 /// What a new key shall be.
@@ -59,30 +69,6 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A key that existed before keygate, known by its SHA-256 alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImportedKey {
-    /// SHA-256 of the whole key, prefix included.
-    pub sha256: KeyHash,
-    /// Where it is used: 1 to 100 characters.
-    pub label: String,
-    /// Whose it is; [`DEFAULT_TEAM`] if nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub team: Option<String>,
-    /// Live or Sandbox.
-    pub environment: Environment,
-    /// How it is shown, as `sk_live_4f9c…a1b2`. Without it, the beginning of the SHA-256 is shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display: Option<String>,
-    /// When it was made; without it, now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Timestamp>,
-    /// From when on it is refused; may have passed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
-}
-
 /// A key that is revoked, in the store and on this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokedKey {
@@ -90,60 +76,10 @@ pub struct RevokedKey {
     pub key: StoredKey,
     /// Whether it was this call that revoked it.
     pub newly: bool,
-}
-
-/// What became of an import.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ImportReport {
-    /// Keys that are new.
-    pub created: usize,
-    /// Keys that were there already; they were not changed.
-    pub already_there: usize,
-}
-
-/// One key of an import that cannot be taken.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("keys[{index}]: {problem}")]
-pub struct BadImport {
-    /// Its place in the import, from 0 on.
-    pub index: usize,
-    /// What is wrong with it.
-    #[source]
-    pub problem: InvalidField,
-}
-
-/// Why something could not be done with a key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// What was asked for is not allowed.
-    #[error(transparent)]
-    Invalid(#[from] InvalidField),
-    /// Some keys of an import are not allowed; none was written.
-    #[error("{} of the keys cannot be imported; none was", .0.len())]
-    BadImports(Vec<BadImport>),
-    /// The store has no such key.
-    #[error("there is no such key")]
-    NotFound,
-    /// The store could not do it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The store failed during an import. To repeat it does no harm.
-    #[error("the store failed after {} keys were imported: {source}", .done.created + .done.already_there)]
-    ImportInterrupted {
-        /// What was done until then.
-        done: ImportReport,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// The key is dead on this gateway, but the store did not take the revocation: other gateways do not know yet.
-    #[error("the key is revoked on this gateway, but other gateways do not know yet: {0}")]
-    RevokedHereOnly(#[source] StoreError),
-    /// The operating system gave no randomness.
-    #[error("the operating system gave no random bytes: {0}")]
-    NoRandomness(#[source] getrandom::Error),
-    /// Every key that was drawn existed already.
-    #[error("{MAX_DRAWS} random keys in a row existed already: the randomness of this machine is broken")]
-    NotUnique,
+    /// When it was revoked first, by the store's clock.
+    pub revoked_at: Timestamp,
+    /// How the fleet hears of it.
+    pub told: Told,
 }
 
 impl KeyService {
@@ -153,8 +89,9 @@ impl KeyService {
         sink: Arc<dyn FeedSink>,
         format: KeyFormat,
         clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
     ) -> KeyService {
-        KeyService { store, sink, format, clock, overdue: Mutex::default() }
+        KeyService { store, sink, format, clock, overdue: Overdue::new(metrics) }
     }
 
     /// How keys are spelled here.
@@ -171,31 +108,19 @@ impl KeyService {
         let label = rules::label(&new.label)?;
         let team = rules::team(new.team.as_deref())?;
         let expires_at = new.expires_at.map(|expiry| rules::future_expiry(expiry, now)).transpose()?;
-        let fleet = within_deadline(self.store.fleet()).await?;
-        let secret = fleet.check_secrets.first();
-        let secret = secret.ok_or_else(|| StoreError::Corrupt("it has no check secret".to_owned()))?;
+        let secret = self.first_secret().await?;
         for _ in 0..MAX_DRAWS {
-            let mut random: KeyRandom = random_bytes()?;
-            let key = self.format.mint(new.environment, random, secret);
-            random.zeroize();
-            let hash = key.hash();
+            let Some(key) = self.draw(new.environment, &secret, None)? else { continue };
             let record = KeyRecord {
-                id: KeyId::new(Shard::of(&hash), random_bytes()?),
-                hash,
-                label: label.clone(),
-                team: team.clone(),
-                environment: new.environment,
-                display: key.display(),
-                created_at: now,
                 expires_at,
-                revoked_at: None,
+                ..self.record_of(&key, label.clone(), team.clone(), new.environment)?
             };
             if self.write_new(&record).await? == Creation::Created {
                 tracing::info!(key_id = %record.id, team = record.team, environment = %record.environment, "key created");
                 return Ok((record, key));
             }
         }
-        Err(KeyError::NotUnique)
+        Err(KeyError::PoorRandomness)
     }
 
     /// One page of keys, newest first.
@@ -214,13 +139,28 @@ impl KeyService {
         within_deadline(self.store.get(id)).await?.ok_or(KeyError::NotFound)
     }
 
-    /// Revokes a key for ever. To repeat it changes nothing.
+    /// Revokes a key for ever. To repeat it changes nothing. A key that this gateway remembers dies here even if the
+    /// store is away.
     ///
     /// # Errors
-    /// There is no such key; the store failed before the key was known; or [`KeyError::RevokedHereOnly`].
+    /// There is no such key; the store is away and this gateway does not remember the key; or
+    /// [`KeyError::RevokedHereOnly`].
     pub async fn revoke(&self, id: &KeyId) -> Result<RevokedKey, KeyError> {
-        let stored = self.get(id).await?;
-        self.revoke_stored(stored).await
+        let mut asked = pin!(within_deadline(self.store.get(id)));
+        let (found, killed) = match tokio::time::timeout(REVOKE_PATIENCE, asked.as_mut()).await {
+            Ok(found) => (found, None),
+            Err(_late) => {
+                let killed = self.kill_remembered(id);
+                (asked.await, killed)
+            }
+        };
+        match found {
+            Ok(stored) => self.revoke_stored(stored.ok_or(KeyError::NotFound)?).await,
+            Err(error) => match killed.or_else(|| self.kill_remembered(id)) {
+                Some(hash) => Err(self.owe(&hash, Some(*id), error)),
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Revokes a key for ever, for whoever found it and has no id. To repeat it changes nothing.
@@ -231,162 +171,133 @@ impl KeyService {
         let hash = key.hash();
         let found = match within_deadline(self.store.find(&hash)).await {
             Ok(found) => found,
-            Err(error) => return Err(self.revoke_here(&hash, error)),
+            Err(error) => {
+                self.tell(EventKind::Revoked, &hash, None);
+                return Err(self.owe(&hash, None, error));
+            }
         };
         let record = found.ok_or(KeyError::NotFound)?;
         let stored = within_deadline(self.store.get(&record.id)).await.ok().flatten();
-        self.revoke_stored(stored.unwrap_or(StoredKey { record, last_used_at: None, uses: 0 })).await
+        self.revoke_stored(stored.unwrap_or(StoredKey { record, activity: Activity::default() })).await
     }
 
-    /// Takes over keys that existed before. All are judged before the first is written; from the first import on,
-    /// keys without a check may be looked up by the whole fleet. To repeat an import does no harm.
+    /// What is there where the store should be, for an operator.
     ///
     /// # Errors
-    /// Some keys are not allowed, the store failed on the way, or there is no good randomness.
-    pub async fn import(&self, keys: Vec<ImportedKey>) -> Result<ImportReport, KeyError> {
-        let now = self.clock.now().wall;
-        let mut records = Vec::with_capacity(keys.len());
-        let mut bad = Vec::new();
-        for (index, key) in keys.into_iter().enumerate() {
-            match key.into_record(now, random_bytes()?) {
-                Ok(record) => records.push(record),
-                Err(problem) => bad.push(BadImport { index, problem }),
-            }
-        }
-        if !bad.is_empty() {
-            return Err(KeyError::BadImports(bad));
-        }
-        let mut done = ImportReport::default();
-        if records.is_empty() {
-            return Ok(done);
-        }
-        if !within_deadline(self.store.fleet()).await?.accept_unchecked_keys {
-            within_deadline(self.store.accept_unchecked_keys(true)).await?;
-            self.sink.apply_own(&Event::of_fleet(self.clock.now().wall));
-        }
-        let writes = stream::iter(records).map(|record| async move { self.write_new(&record).await });
-        let mut writes = std::pin::pin!(writes.buffer_unordered(IMPORTS_AT_ONCE));
-        while let Some(written) = writes.next().await {
-            match written {
-                Ok(Creation::Created) => done.created += 1,
-                Ok(Creation::AlreadyThere) => done.already_there += 1,
-                Err(source) => return Err(KeyError::ImportInterrupted { done, source }),
-            }
-        }
-        tracing::info!(created = done.created, already_there = done.already_there, "keys imported");
-        Ok(done)
+    /// It does not answer.
+    pub async fn inspect_store(&self) -> Result<StoreReport, KeyError> {
+        Ok(within_deadline(self.store.inspect()).await?)
     }
 
-    /// How many keys are revoked on this gateway while the store does not know it.
-    pub fn overdue_revocations(&self) -> usize {
-        self.overdue.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// Makes what is there the fleet's store, if it still is `found`, which an operator has seen; what is there then.
+    /// If it is the fleet's store already, nothing is done.
+    ///
+    /// # Errors
+    /// [`KeyError::StoreChanged`], [`KeyError::Unacceptable`], or it does not answer.
+    pub async fn accept_store(&self, found: Option<&str>) -> Result<StoreReport, KeyError> {
+        let before = self.inspect_store().await?;
+        if before.found.as_deref() != found {
+            return Err(KeyError::StoreChanged(before.found));
+        }
+        if before.mismatch.is_none() {
+            return Ok(before);
+        }
+        match within_deadline(self.store.accept(found)).await {
+            Err(StoreError::NotOurs(mismatch)) => return Err(KeyError::Unacceptable(mismatch)),
+            accepted => accepted?,
+        }
+        let after = self.inspect_store().await?;
+        match after.mismatch {
+            None => Ok(after),
+            // Another one came in its place, just now.
+            Some(_) => Err(KeyError::StoreChanged(after.found)),
+        }
     }
 
-    /// Writes overdue revocations once more; how many remain.
-    pub async fn write_overdue_revocations(&self) -> usize {
-        let overdue: Vec<KeyHash> =
-            self.overdue.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        for hash in overdue {
-            match self.write_overdue(&hash).await {
-                Ok(()) => self.settle(&hash),
-                // One that cannot be written must not hold up the others.
-                Err(StoreError::Corrupt(what)) => {
-                    tracing::error!(%what, "a revocation cannot be written: the store's record is damaged");
-                }
-                // The store is away: the others would only wait for the same deadline.
-                Err(_) => break,
-            }
-        }
-        self.overdue_revocations()
+    /// The secret under which new keys carry their check.
+    async fn first_secret(&self) -> Result<CheckSecret, KeyError> {
+        let fleet = within_deadline(self.store.fleet()).await?;
+        let secret = fleet.check_secrets.into_iter().next();
+        Ok(secret.ok_or_else(|| StoreError::Corrupt("it has no check secret".to_owned()))?)
     }
 
-    /// Writes overdue revocations until the future is dropped.
-    pub async fn keep_writing_revocations(&self) {
-        loop {
-            tokio::time::sleep(RETRY_INTERVAL).await;
-            if self.overdue_revocations() == 0 {
-                continue;
-            }
-            match self.write_overdue_revocations().await {
-                0 => tracing::info!("every revocation is in the store again"),
-                overdue => {
-                    tracing::warn!(overdue, "revocations are in force on this gateway only: the store fails")
-                }
-            }
-        }
+    /// Draws a key; none if it does not lie in `shard`.
+    fn draw(
+        &self,
+        environment: Environment,
+        secret: &CheckSecret,
+        shard: Option<Shard>,
+    ) -> Result<Option<ApiKey>, KeyError> {
+        let mut random: KeyRandom = random_bytes()?;
+        let key = self.format.mint(environment, random, secret);
+        random.zeroize();
+        Ok(shard.is_none_or(|shard| shard == Shard::of(&key.hash())).then_some(key))
+    }
+
+    /// The record of a key that is made now and does not expire.
+    fn record_of(
+        &self,
+        key: &ApiKey,
+        label: String,
+        team: String,
+        environment: Environment,
+    ) -> Result<KeyRecord, KeyError> {
+        let hash = key.hash();
+        Ok(KeyRecord {
+            id: KeyId::new(Shard::of(&hash), random_bytes()?),
+            hash,
+            label,
+            team,
+            environment,
+            display: key.display(),
+            created_at: self.clock.now().wall,
+            expires_at: None,
+            revoked_at: None,
+            retires_at: None,
+            replaced_by: None,
+            replaces: None,
+        })
     }
 
     async fn write_new(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
         let creation = within_deadline(self.store.create(record)).await?;
         if creation == Creation::Created {
-            self.tell(EventKind::Created, &record.hash);
+            self.tell(EventKind::Created, &record.hash, Some(record.id));
         }
         Ok(creation)
     }
 
     async fn revoke_stored(&self, stored: StoredKey) -> Result<RevokedKey, KeyError> {
-        match within_deadline(self.store.revoke(&stored.record.id)).await {
+        let (id, hash) = (stored.record.id, stored.record.hash);
+        self.tell(EventKind::Revoked, &hash, Some(id));
+        match within_deadline(self.store.revoke(&id)).await {
             Ok(Some(revocation)) => {
-                self.tell(EventKind::Revoked, &revocation.record.hash);
-                self.settle(&revocation.record.hash);
-                tracing::info!(key_id = %revocation.record.id, newly = revocation.newly, "key revoked");
+                self.overdue.settle(&hash);
+                tracing::info!(key_id = %id, newly = revocation.newly, "key revoked");
+                let revoked_at = revocation.record.revoked_at.unwrap_or_else(|| self.clock.now().wall);
                 let key = StoredKey { record: revocation.record, ..stored };
-                Ok(RevokedKey { key, newly: revocation.newly })
+                Ok(RevokedKey { key, newly: revocation.newly, revoked_at, told: revocation.told })
             }
             Ok(None) => Err(KeyError::NotFound),
-            Err(error) => Err(self.revoke_here(&stored.record.hash, error)),
+            Err(error) => Err(self.owe(&hash, Some(id), error)),
         }
     }
 
-    /// The store failed: the key dies here at once, and the revocation stays to be written.
-    fn revoke_here(&self, hash: &KeyHash, error: StoreError) -> KeyError {
-        self.tell(EventKind::Revoked, hash);
-        self.overdue.lock().unwrap_or_else(PoisonError::into_inner).insert(*hash);
+    /// Lets the key die here, if this gateway knows which one it is; its hash.
+    fn kill_remembered(&self, id: &KeyId) -> Option<KeyHash> {
+        let hash = self.overdue.hash_of(id).or_else(|| self.sink.hash_of(id))?;
+        self.tell(EventKind::Revoked, &hash, Some(*id));
+        Some(hash)
+    }
+
+    /// The key is dead here, and the store could not take it: the revocation stays to be written.
+    fn owe(&self, hash: &KeyHash, id: Option<KeyId>, error: StoreError) -> KeyError {
+        self.overdue.add(hash, id);
         KeyError::RevokedHereOnly(error)
     }
 
-    async fn write_overdue(&self, hash: &KeyHash) -> Result<(), StoreError> {
-        // A key that the store does not have has nothing to be revoked.
-        if let Some(record) = within_deadline(self.store.find(hash)).await? {
-            within_deadline(self.store.revoke(&record.id)).await?;
-        }
-        Ok(())
-    }
-
-    fn settle(&self, hash: &KeyHash) {
-        self.overdue.lock().unwrap_or_else(PoisonError::into_inner).remove(hash);
-    }
-
-    fn tell(&self, kind: EventKind, hash: &KeyHash) {
-        self.sink.apply_own(&Event { kind, hash: *hash, at: self.clock.now().wall });
-    }
-}
-
-impl ImportedKey {
-    /// Whether the key could be imported at `now`.
-    ///
-    /// # Errors
-    /// The first member that is not allowed.
-    pub fn check(&self, now: Timestamp) -> Result<(), InvalidField> {
-        self.clone().into_record(now, [0; 10]).map(drop)
-    }
-
-    fn into_record(self, now: Timestamp, random: [u8; 10]) -> Result<KeyRecord, InvalidField> {
-        let display = match &self.display {
-            Some(display) => rules::display(display)?,
-            None => format!("sha256:{}…", &self.sha256.to_hex()[..8]),
-        };
-        Ok(KeyRecord {
-            id: KeyId::new(Shard::of(&self.sha256), random),
-            hash: self.sha256,
-            label: rules::label(&self.label)?,
-            team: rules::team(self.team.as_deref())?,
-            environment: self.environment,
-            display,
-            created_at: self.created_at.map_or(Ok(now), |created| rules::past_creation(created, now))?,
-            expires_at: self.expires_at.map(rules::any_expiry).transpose()?,
-            revoked_at: None,
-        })
+    fn tell(&self, kind: EventKind, hash: &KeyHash, id: Option<KeyId>) {
+        self.sink.apply_own(&Event { kind, hash: *hash, id, at: self.clock.now().wall });
     }
 }
 

@@ -6,10 +6,11 @@
 //!
 //! - [`proxy`]: the request path. Listener, connections, credential, headers, upstreams.
 //! - [`verify`]: is this key good? Cache, freshness, look-up, policy.
-//! - [`usage`]: when was it last used?
+//! - [`usage`]: when was it last used, and who still tries it after its end?
 //! - [`store`]: where keys live. SQLite or Redis, behind one contract.
 //! - [`events`]: how gateways learn what changed.
-//! - [`keys`]: create, list, revoke, import.
+//! - [`keys`]: create, list, rotate, revoke, import.
+//! - [`roll`]: who is in the fleet, and who has heard of a revocation.
 //! - [`admin`]: the same over HTTP, with probes and metrics.
 //! - [`demo`]: a sample API to stand in front of.
 //! - [`app`]: start and stop, in order.
@@ -29,6 +30,7 @@ pub mod keys;
 pub mod model;
 pub mod observe;
 pub mod proxy;
+pub mod roll;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::Request;
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -25,14 +26,34 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request, limit: usize) ->
     if !is_json(request.headers()) {
         return Err(Problem::unsupported_media_type());
     }
+    parse(&collect(request, limit).await?)
+}
+
+/// Reads a body as a `T`, or no body at all as its default.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_if_any<T: DeserializeOwned + Default>(
+    request: Request,
+    limit: usize,
+) -> Result<T, Problem> {
+    let is_json = is_json(request.headers());
+    let body = collect(request, limit).await?;
+    match body.is_empty() {
+        true => Ok(T::default()),
+        false if is_json => parse(&body),
+        false => Err(Problem::unsupported_media_type()),
+    }
+}
+
+async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
     let collected = Limited::new(request.into_body(), limit).collect();
-    let body = match tokio::time::timeout(READ_DEADLINE, collected).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large(limit)),
-        Ok(Err(_)) => return Err(Problem::bad_request("the body ended before it was complete")),
-        Err(_) => return Err(Problem::request_timeout()),
-    };
-    parse(&body)
+    match tokio::time::timeout(READ_DEADLINE, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
+        Ok(Err(_)) => Err(Problem::bad_request("the body ended before it was complete")),
+        Err(_) => Err(Problem::request_timeout()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,6 +1,7 @@
 //! `/v1/keys`: the handlers.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -12,12 +13,12 @@ use serde::Deserialize;
 use url::form_urlencoded;
 use zeroize::Zeroize;
 
-use crate::keys::{ImportedKey, KeyError, NewKey, RelativeExpiry, RevokedKey};
+use crate::keys::{Grace, ImportedKey, KeyError, KeyService, NewKey, RelativeExpiry, RevokedKey};
 use crate::model::{ApiKey, Environment, KeyId, KeyStatus, Timestamp};
 use crate::store::{Cursor, ListQuery};
 
 use super::problem::Problem;
-use super::view::{CreatedView, ImportView, KeyView, PageView, RevokedView};
+use super::view::{CreatedView, ImportView, KeyView, PageView, RevokedView, RotatedView};
 use super::{AdminState, body};
 
 const DEFAULT_PAGE: usize = 50;
@@ -37,6 +38,12 @@ struct CreateBody {
 #[serde(deny_unknown_fields)]
 struct RevokeBody {
     key: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateBody {
+    grace: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -94,9 +101,7 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Json<RevokedView>, Problem> {
     let id = key_id(&id)?;
-    let keys = state.keys.clone();
-    let revoked = detached(async move { keys.revoke(&id).await }).await?;
-    Ok(revoked_view(&state, revoked))
+    revoked(state, move |keys| async move { keys.revoke(&id).await }).await
 }
 
 /// `POST /v1/keys/revoke`: by the key itself, for whoever found one.
@@ -108,9 +113,26 @@ pub(super) async fn revoke_by_key(
     let key = state.keys.format().parse(body.key.trim().as_bytes());
     body.key.zeroize();
     let key: ApiKey = key.map_err(|error| Problem::invalid(format!("`key`: {error}")))?;
+    revoked(state, move |keys| async move { keys.revoke_key(&key).await }).await
+}
+
+/// `POST /v1/keys/{id}/rotate`: 201, with the new key for the only time, and the old one. Needs no body.
+pub(super) async fn rotate(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = key_id(&id)?;
+    let RotateBody { grace } = body::read_if_any(request, body::LIMIT).await?;
+    let Grace(grace) = match grace {
+        Some(text) => text.parse().map_err(|error| Problem::invalid(format!("`grace`: {error}")))?,
+        None => Grace::default(),
+    };
     let keys = state.keys.clone();
-    let revoked = detached(async move { keys.revoke_key(&key).await }).await?;
-    Ok(revoked_view(&state, revoked))
+    let (rotated, key) = detached(async move { keys.rotate(&id, grace).await }).await?;
+    let location = format!("/v1/keys/{}", rotated.record.id);
+    let view = Json(RotatedView::of(rotated, &key, state.clock.now().wall));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
 }
 
 /// `POST /v1/keys/import`.
@@ -124,7 +146,7 @@ pub(super) async fn import(
 }
 
 /// Carries a change through to its end, even if the client hangs up halfway.
-async fn detached<T: Send + 'static>(
+pub(super) async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, KeyError>> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::spawn(change).await {
@@ -136,8 +158,18 @@ async fn detached<T: Send + 'static>(
     }
 }
 
-fn revoked_view(state: &AdminState, RevokedKey { key, newly }: RevokedKey) -> Json<RevokedView> {
-    Json(RevokedView::of(key, newly, state.clock.now().wall))
+/// Revokes, waits until the fleet has heard of it, and shows how far it has come.
+async fn revoked<F>(
+    state: AdminState,
+    revoke: impl FnOnce(Arc<KeyService>) -> F + Send + 'static,
+) -> Result<Json<RevokedView>, Problem>
+where
+    F: Future<Output = Result<RevokedKey, KeyError>> + Send + 'static,
+{
+    let began = state.clock.now().tick;
+    let RevokedKey { key, newly, revoked_at, told } = detached(revoke(state.keys.clone())).await?;
+    let receipt = state.roll.receipt(told, key.record.id.shard(), revoked_at, began).await;
+    Ok(Json(RevokedView::of(key, newly, receipt, state.clock.now().wall)))
 }
 
 fn key_id(text: &str) -> Result<KeyId, Problem> {
@@ -161,9 +193,10 @@ fn list_query(query: &str, now: Timestamp) -> Result<ListQuery, Problem> {
             "status" => {
                 let status = match value.as_ref() {
                     "active" => KeyStatus::Active,
+                    "rotating" => KeyStatus::Rotating,
                     "expired" => KeyStatus::Expired,
                     "revoked" => KeyStatus::Revoked,
-                    _ => return Err(bad_parameter(&name, "must be active, expired or revoked")),
+                    _ => return Err(bad_parameter(&name, "must be active, rotating, expired or revoked")),
                 };
                 once(list.status.replace((status, now)).is_none())?;
             }

@@ -1,9 +1,12 @@
-//! The admin API: where keys are made, listed and revoked, and where probes and Prometheus ask.
+//! The admin API: where keys are made, listed, rotated and revoked, where the fleet is seen, and where probes and
+//! Prometheus ask.
 //!
-//! `frame` is around every request: it gives it an id, asks for the token, and renders what went wrong. `keys` has
-//! the handlers, `body` reads what they are sent, and `serve` runs it all on a listener.
+//! `frame` is around every request: it gives it an id, asks for the token, and renders what went wrong. `keys` and
+//! `fleet` have the handlers, `body` reads what they are sent, `view` is what they show, and `serve` runs it all on a
+//! listener.
 
 mod body;
+mod fleet;
 mod frame;
 mod keys;
 mod probes;
@@ -23,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::AdminToken;
 use crate::keys::KeyService;
 use crate::observe::Health;
+use crate::roll::Roll;
 
 pub use serve::serve;
 
@@ -34,6 +38,8 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct AdminState {
     /// The keys.
     pub keys: Arc<KeyService>,
+    /// The fleet, and who has heard of a revocation.
+    pub roll: Arc<Roll>,
     /// What a machine must show; without one, nobody gets in.
     pub token: Option<AdminToken>,
     /// What probes are told.
@@ -47,16 +53,20 @@ pub struct AdminState {
 /// Everything: `/v1` behind the token, and probes and metrics without.
 pub fn router(state: AdminState) -> Router {
     let gate = from_fn_with_state(state.token.clone(), frame::require_token);
-    let keys = Router::new()
+    let api = Router::new()
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/import", post(keys::import))
         .route("/v1/keys/revoke", post(keys::revoke_by_key))
         .route("/v1/keys/{id}", get(keys::show))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/gateways", get(fleet::gateways))
+        .route("/v1/store", get(fleet::store))
+        .route("/v1/store/accept", post(fleet::accept_store))
         .method_not_allowed_fallback(frame::method_not_allowed)
         .fallback(frame::not_found)
         .with_state(state.clone());
-    keys.merge(probes::routes(state.health, state.metrics)).layer(gate).layer(from_fn(frame::frame))
+    api.merge(probes::routes(state.health, state.metrics)).layer(gate).layer(from_fn(frame::frame))
 }
 
 /// Probes and metrics alone, for a listener that anybody may reach.

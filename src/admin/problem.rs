@@ -77,6 +77,16 @@ impl Problem {
         )
     }
 
+    /// What is there does not allow it.
+    fn conflict(code: &'static str, title: &'static str, detail: String) -> Problem {
+        Problem::new(StatusCode::CONFLICT, code, title, detail)
+    }
+
+    /// The store is needed and does not do its part.
+    fn unavailable(code: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail)
+    }
+
     /// The body is larger than `limit` bytes.
     pub(super) fn body_too_large(limit: usize) -> Problem {
         let detail = format!("at most {limit} bytes are allowed here");
@@ -178,18 +188,16 @@ impl From<KeyError> for Problem {
             KeyError::Store(cause) => {
                 tracing::warn!(error = %cause, "the store failed a request to the admin API");
                 let detail = match cause {
-                    StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done",
+                    StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done".into(),
+                    StoreError::NotOurs(mismatch) => Cow::Owned(format!(
+                        "what is found in the store's place is not the fleet's store, and nothing was done: {mismatch}"
+                    )),
                     StoreError::Unavailable(_)
                     | StoreError::TimedOut(_)
                     | StoreError::CircuitOpen
-                    | StoreError::Busy => "the store does not answer; repeat the request",
+                    | StoreError::Busy => "the store does not answer; repeat the request".into(),
                 };
-                Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "store_unavailable",
-                    "Store unavailable",
-                    detail,
-                )
+                Problem::unavailable("store_unavailable", "Store unavailable", detail)
             }
             KeyError::ImportInterrupted { done, source } => {
                 tracing::warn!(error = %source, "the store failed during an import");
@@ -197,26 +205,32 @@ impl From<KeyError> for Problem {
                 let detail = format!(
                     "the store failed after {written} keys; repeat the whole import, which does no harm"
                 );
-                Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "store_unavailable",
-                    "Store unavailable",
-                    detail,
-                )
+                Problem::unavailable("store_unavailable", "Store unavailable", detail)
             }
             KeyError::RevokedHereOnly(cause) => {
                 tracing::error!(error = %cause, "a revocation is in force on this gateway only");
-                Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
+                Problem::unavailable(
                     "revocation_not_stored",
                     "Revocation not stored",
                     "the key is refused on this gateway from now on, but the store did not take the revocation: \
-                     other gateways do not know yet. Repeat the request until it succeeds",
+                     other gateways do not know yet. It is written as soon as the store takes it; repeat the request \
+                     to see that it has",
                 )
             }
-            KeyError::NoRandomness(_) | KeyError::NotUnique => {
+            KeyError::NoRandomness(_) | KeyError::PoorRandomness => {
                 tracing::error!(error = %error, "no key could be made");
                 Problem::internal()
+            }
+            KeyError::RevokedBefore => Problem::conflict("key_revoked", "Key revoked", error.to_string()),
+            KeyError::HasExpired => Problem::conflict("key_expired", "Key expired", error.to_string()),
+            KeyError::RotatedBefore(_) => {
+                Problem::conflict("key_rotated", "Key rotated before", error.to_string())
+            }
+            KeyError::StoreChanged(_) => {
+                Problem::conflict("store_changed", "Store changed", format!("{error}; nothing was done"))
+            }
+            KeyError::Unacceptable(_) => {
+                Problem::conflict("store_unacceptable", "Store unacceptable", error.to_string())
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The API over `tower`'s service interface, without sockets; and the server over loopback.
 
+mod fleet;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,6 +20,8 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::keys::memory::{HeardEvents, MemoryStore};
 use crate::model::{KeyFormat, Timestamp};
+use crate::observe::Metrics;
+use crate::roll::RollSettings;
 
 const TOKEN: &str = "a-token-for-tests";
 const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -34,11 +38,20 @@ fn api() -> Api {
     let store = Arc::new(MemoryStore::default());
     let (health, clock) = (Arc::new(Health::new()), ManualClock::at(NOW));
     let format = KeyFormat::new("sk").unwrap();
-    let keys =
-        KeyService::new(store.clone(), Arc::new(HeardEvents::default()), format, Arc::new(clock.clone()));
+    let (sink, told) = (Arc::new(HeardEvents::default()), Arc::new(Metrics::new()));
+    let settings = RollSettings {
+        name: "here:8080".into(),
+        max_staleness: Duration::from_secs(300),
+        receipt_timeout: Duration::from_millis(50),
+    };
+    let (_, progress) = tokio::sync::watch::channel(None);
+    let roll =
+        Roll::new(settings, store.clone(), sink.clone(), progress, Arc::new(clock.clone()), told.clone());
+    let keys = KeyService::new(store.clone(), sink, format, Arc::new(clock.clone()), told);
     let metrics: RenderMetrics = Arc::new(|| "keygate_up 1\n".to_owned());
     let state = AdminState {
         keys: Arc::new(keys),
+        roll: Arc::new(roll.unwrap()),
         token: Some(AdminToken::new(TOKEN.into())),
         health: health.clone(),
         metrics: metrics.clone(),
@@ -119,9 +132,15 @@ async fn a_key_is_shown_once_at_its_creation() {
             "created_at": "2025-11-24T16:00:00.000Z",
             "expires_at": "2025-12-24T16:00:00.000Z",
             "revoked_at": null,
+            "retires_at": null,
+            "replaced_by": null,
+            "replaces": null,
             "last_used_at": null,
             "status": "active",
             "uses": 0,
+            "uses_in_grace": 0,
+            "refusals": 0,
+            "last_refused_at": null,
         })
     );
     api.clock.advance(Duration::from_secs(31 * 24 * 60 * 60));
@@ -181,7 +200,18 @@ async fn a_revocation_can_be_repeated() {
         assert_eq!((&revoked["id"], &revoked["status"]), (&json!(id), &json!("revoked")));
         assert_eq!(
             revoked["revocation"],
-            json!({ "effective_on_this_gateway": true, "newly_revoked": newly })
+            json!({
+                "newly_revoked": newly,
+                "effective_on_this_gateway": true,
+                "acknowledged": 1,
+                "gateways": 1,
+                "elapsed_ms": 0,
+                "unacknowledged": [],
+                "roll_read": true,
+                "effective_by": revoked["revoked_at"],
+                "durable": true,
+                "durable_reason": null,
+            })
         );
         assert!(revoked["revoked_at"].is_string());
     }
@@ -223,7 +253,7 @@ async fn nothing_under_v1_is_said_without_the_token() {
     let api = api();
     for authorization in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", &format!("Bearer {TOKEN}x")]
     {
-        for path in ["/v1/keys", "/v1/nothing", "/v1"] {
+        for path in ["/v1/keys", "/v1/gateways", "/v1/store", "/v1/nothing", "/v1"] {
             let request = Request::get(path).header("authorization", authorization).body(Body::empty());
             let response = api.call(request.unwrap()).await;
             assert!(response.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
@@ -286,6 +316,11 @@ async fn a_body_is_json_of_the_right_shape_and_size() {
 async fn no_answer_repeats_a_key_that_is_in_the_wrong_place() {
     let api = api();
     let key = format!("sk_live_{}", "0a".repeat(32));
+    let id = api.create("a").await["id"].as_str().unwrap().to_owned();
+    for body in [json!({ "grace": key }), json!({ key.clone(): "1h" })] {
+        let (status, answer) = api.post(&format!("/v1/keys/{id}/rotate"), &body).await;
+        assert!(status.is_client_error() && !answer.to_string().contains(&key[8..]), "{answer}");
+    }
     for body in [
         json!({ "label": key, "environment": "live" }),
         json!({ "label": "a", "environment": key }),

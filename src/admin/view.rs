@@ -1,11 +1,13 @@
-//! A key as the admin API shows it.
+//! What the admin API shows. The members and their names are a contract.
 
 use serde::Serialize;
 
-use crate::model::{ApiKey, Environment, KeyId, KeyRecord, KeyStatus, Timestamp};
-use crate::store::StoredKey;
+use crate::keys::RotatedKey;
+use crate::model::{ApiKey, Environment, GatewayId, Head, KeyId, KeyRecord, KeyStatus, Timestamp};
+use crate::roll::{Gateway, Receipt};
+use crate::store::{Activity, Durability, StoreReport, StoredKey};
 
-/// A key, without the key. The members and their names are a contract.
+/// A key, without the key.
 #[derive(Debug, Serialize)]
 pub(super) struct KeyView {
     id: KeyId,
@@ -16,17 +18,33 @@ pub(super) struct KeyView {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
-    last_used_at: Option<Timestamp>,
+    /// When its grace ends or has ended, if it was rotated.
+    retires_at: Option<Timestamp>,
+    replaced_by: Option<KeyId>,
+    replaces: Option<KeyId>,
     status: KeyStatus,
+    last_used_at: Option<Timestamp>,
     uses: u64,
+    uses_in_grace: u64,
+    /// Attempts with it after it was revoked or had expired.
+    refusals: u64,
+    last_refused_at: Option<Timestamp>,
 }
 
-/// The one answer that shows the key itself.
+/// An answer that shows the key itself.
 #[derive(Serialize)]
 pub(super) struct CreatedView<'a> {
     #[serde(flatten)]
     view: KeyView,
     key: &'a str,
+}
+
+/// A key that was made in place of another, and the other one.
+#[derive(Serialize)]
+pub(super) struct RotatedView<'a> {
+    #[serde(flatten)]
+    new: CreatedView<'a>,
+    old: KeyView,
 }
 
 /// A revoked key, and how far its revocation got.
@@ -39,9 +57,26 @@ pub(super) struct RevokedView {
 
 #[derive(Debug, Serialize)]
 struct RevocationView {
-    effective_on_this_gateway: bool,
     /// False if the key had been revoked before.
     newly_revoked: bool,
+    effective_on_this_gateway: bool,
+    acknowledged: usize,
+    gateways: usize,
+    /// Rounded up: it did not take less.
+    elapsed_ms: u128,
+    unacknowledged: Vec<NameView>,
+    /// False if the gateways of the fleet are not known; those that are counted are the last known.
+    roll_read: bool,
+    effective_by: Timestamp,
+    durable: bool,
+    durable_reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct NameView {
+    id: GatewayId,
+    name: String,
+    version: String,
 }
 
 /// One page of keys.
@@ -58,13 +93,58 @@ pub(super) struct ImportView {
     pub(super) already_there: usize,
 }
 
+/// The fleet.
+#[derive(Debug, Serialize)]
+pub(super) struct GatewaysView {
+    pub(super) data: Vec<GatewayView>,
+}
+
+/// A gateway on the roll.
+#[derive(Debug, Serialize)]
+pub(super) struct GatewayView {
+    id: GatewayId,
+    name: String,
+    version: String,
+    started_at: Timestamp,
+    max_staleness_s: u64,
+    /// Whether it is the one that answers.
+    this: bool,
+    /// `null` if it is not known.
+    lag_events: Option<u64>,
+    silent_for_ms: u128,
+    /// By shard; empty until it has read the logs once.
+    positions: Vec<Head>,
+}
+
+/// What is there where the store should be.
+#[derive(Debug, Serialize)]
+pub(super) struct StoreView {
+    ours: Option<String>,
+    found: Option<String>,
+    entries: u64,
+    mismatch: Option<String>,
+}
+
 impl KeyView {
     /// As of `now`, which decides whether it has expired.
     pub(super) fn of(stored: StoredKey, now: Timestamp) -> KeyView {
-        let StoredKey { record, last_used_at, uses } = stored;
+        let StoredKey { record, activity } = stored;
         let status = record.status(now);
-        let KeyRecord { id, hash: _, label, team, environment, display, created_at, expires_at, revoked_at } =
-            record;
+        let KeyRecord {
+            id,
+            hash: _,
+            label,
+            team,
+            environment,
+            display,
+            created_at,
+            expires_at,
+            revoked_at,
+            retires_at,
+            replaced_by,
+            replaces,
+        } = record;
+        let Activity { last_used_at, uses, uses_in_grace, last_refused_at, refusals } = activity;
         KeyView {
             id,
             label,
@@ -74,23 +154,83 @@ impl KeyView {
             created_at,
             expires_at,
             revoked_at,
-            last_used_at,
+            retires_at,
+            replaced_by,
+            replaces,
             status,
+            last_used_at,
             uses,
+            uses_in_grace,
+            refusals,
+            last_refused_at,
         }
     }
 }
 
 impl<'a> CreatedView<'a> {
     pub(super) fn of(record: KeyRecord, key: &'a ApiKey, now: Timestamp) -> CreatedView<'a> {
-        let stored = StoredKey { record, last_used_at: None, uses: 0 };
+        let stored = StoredKey { record, activity: Activity::default() };
         CreatedView { view: KeyView::of(stored, now), key: key.expose() }
     }
 }
 
+impl<'a> RotatedView<'a> {
+    pub(super) fn of(rotated: RotatedKey, key: &'a ApiKey, now: Timestamp) -> RotatedView<'a> {
+        let RotatedKey { old, record, told: _ } = rotated;
+        RotatedView { new: CreatedView::of(record, key, now), old: KeyView::of(old, now) }
+    }
+}
+
 impl RevokedView {
-    pub(super) fn of(stored: StoredKey, newly_revoked: bool, now: Timestamp) -> RevokedView {
-        let revocation = RevocationView { effective_on_this_gateway: true, newly_revoked };
+    pub(super) fn of(
+        stored: StoredKey,
+        newly_revoked: bool,
+        receipt: Receipt,
+        now: Timestamp,
+    ) -> RevokedView {
+        let (durable, durable_reason) = match receipt.durable {
+            Durability::Durable => (true, None),
+            Durability::NotConfirmed(reason) => (false, Some(reason.into_owned())),
+        };
+        let unacknowledged = receipt.unacknowledged.into_iter();
+        let revocation = RevocationView {
+            newly_revoked,
+            effective_on_this_gateway: true,
+            acknowledged: receipt.acknowledged,
+            gateways: receipt.gateways,
+            elapsed_ms: receipt.elapsed.as_nanos().div_ceil(1_000_000),
+            unacknowledged: unacknowledged
+                .map(|member| NameView { id: member.id, name: member.name, version: member.version })
+                .collect(),
+            roll_read: receipt.roll_read,
+            effective_by: receipt.effective_by,
+            durable,
+            durable_reason,
+        };
         RevokedView { view: KeyView::of(stored, now), revocation }
+    }
+}
+
+impl GatewayView {
+    pub(super) fn of(gateway: Gateway) -> GatewayView {
+        let Gateway { member, this, lag, silent_for } = gateway;
+        GatewayView {
+            id: member.id,
+            max_staleness_s: member.max_staleness().as_secs(),
+            name: member.name,
+            version: member.version,
+            started_at: member.started_at,
+            this,
+            lag_events: lag,
+            silent_for_ms: silent_for.as_millis(),
+            positions: member.positions,
+        }
+    }
+}
+
+impl StoreView {
+    pub(super) fn of(report: StoreReport) -> StoreView {
+        let StoreReport { ours, found, entries, mismatch } = report;
+        StoreView { ours, found, entries, mismatch: mismatch.map(|mismatch| mismatch.to_string()) }
     }
 }

@@ -41,7 +41,7 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
         let listeners = Listeners::bind(&config).await?;
         let addresses =
             (listeners.gateway.local_addr(), listeners.admin.as_ref().map(TcpListener::local_addr));
-        let gatehouse = Gatehouse::open(config, ServeOptions { fail_fast: true }).await?;
+        let gatehouse = Gatehouse::open(config, ServeOptions { fail_fast: true }, &listeners).await?;
         let keys =
             [gatehouse.demo_key(Environment::Live).await?, gatehouse.demo_key(Environment::Sandbox).await?];
         if let (Ok(gateway), Some(Ok(admin)), Some(token)) = (addresses.0, addresses.1, &token) {

@@ -24,10 +24,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::events::FeedSink;
 use crate::keys::KeyService;
+use crate::model::{SHARDS, Shard};
+use crate::observe::metrics::SteppedClock;
 use crate::observe::{Health, Metrics};
 use crate::proxy::gateway::{BodyLimits, Gateway, HeadLimits, Limits, Shared};
 use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
 use crate::proxy::upstream::{Context, Dialer, Upstreams};
+use crate::roll::{Roll, RollSettings};
+use crate::store::KeyStore;
 use crate::usage::Usage;
 use crate::usage::flusher::Flusher;
 use crate::verify::cache::Capacity;
@@ -47,6 +51,10 @@ const FLEET_INTERVAL: Duration = Duration::from_secs(1);
 const FLEET_RETRY: Duration = Duration::from_millis(100);
 /// How often histograms are folded and gauges set.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often old revocations are looked for that need not be remembered any more.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
+/// A clock that moves by more than this between two looks was set.
+const STEP_MS: u64 = 1_000;
 
 /// How `serve` behaves beside its settings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +72,7 @@ pub fn serve(config: Config, options: ServeOptions) -> Result<(), StartError> {
     control_runtime()?.block_on(async {
         let signal = start::shutdown_signal()?;
         let listeners = Listeners::bind(&config).await?;
-        Gatehouse::open(config, options).await?.run(listeners, signal).await
+        Gatehouse::open(config, options, &listeners).await?.run(listeners, signal).await
     })
 }
 
@@ -91,20 +99,28 @@ struct Gatehouse {
     verifier: Arc<Verifier>,
     usage: Arc<Usage>,
     keys: Arc<KeyService>,
+    roll: Arc<Roll>,
     flusher: JoinHandle<()>,
+    /// Ends with this gateway's goodbye to its fleet.
+    on_roll: JoinHandle<()>,
     /// Turns true when the last request is done.
     stop: watch::Sender<bool>,
 }
 
 impl Gatehouse {
-    /// Opens the store, subscribes to its events, and begins to ask for what the fleet shares.
-    async fn open(config: Config, options: ServeOptions) -> Result<Gatehouse, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    /// Opens the store, asks for what the fleet shares, goes on its roll, and then follows its events.
+    async fn open(
+        config: Config,
+        options: ServeOptions,
+        listeners: &Listeners,
+    ) -> Result<Gatehouse, StartError> {
+        let system_clock = Arc::new(SystemClock::start());
+        let clock: Arc<dyn Clock> = Arc::clone(&system_clock) as Arc<dyn Clock>;
         let metrics = Arc::new(Metrics::new());
         let health = Arc::new(Health::new());
         let (stop, stopped) = watch::channel(false);
 
-        let opened = OpenStore::open(&config, &clock)?;
+        let opened = OpenStore::open(&config, &system_clock)?;
         let store = opened.guarded(&config.lookup, &clock);
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&store),
@@ -114,18 +130,40 @@ impl Gatehouse {
             tokio::runtime::Handle::current(),
         ));
         let sink: Arc<dyn FeedSink> = Arc::clone(&verifier) as Arc<dyn FeedSink>;
-        opened.start_feed(Arc::clone(&sink), &clock, ended(stopped.clone()));
+        let progress = opened.start_feed(&verifier, &clock, &metrics, ended(stopped.clone()));
+        let roll = Arc::new(
+            Roll::new(
+                roll_settings(&config, listeners),
+                Arc::clone(&store),
+                Arc::clone(&sink),
+                progress,
+                Arc::clone(&clock),
+                Arc::clone(&metrics),
+            )
+            .map_err(StartError::NoRandomness)?,
+        );
+        let (member, leaving) = (Arc::clone(&roll), ended(stopped.clone()));
+        let on_roll = tokio::spawn(async move { member.run(leaving).await });
 
         let usage = Arc::new(Usage::new(config.usage.max_pending, Arc::clone(&metrics)));
         let flusher = Flusher::new(Arc::clone(&usage), Arc::clone(&store), Arc::clone(&metrics));
         let flusher = tokio::spawn(flusher.run(config.usage.flush_interval, ended(stopped)));
-        let keys = Arc::new(KeyService::new(store, sink, config.key_format.clone(), Arc::clone(&clock)));
+        let keys = Arc::new(KeyService::new(
+            Arc::clone(&store),
+            sink,
+            config.key_format.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
         let revoking = Arc::clone(&keys);
         tokio::spawn(async move { revoking.keep_writing_revocations().await });
         tokio::spawn(follow_fleet(Arc::clone(&verifier), Arc::clone(&health)));
-        tokio::spawn(upkeep(Arc::clone(&verifier), Arc::clone(&metrics)));
+        tokio::spawn(keep_singing(store, Arc::clone(&clock), config.revocation.canary_interval));
+        tokio::spawn(keep_forgetting(Arc::clone(&verifier)));
+        tokio::spawn(upkeep(Arc::clone(&verifier), Arc::clone(&clock), Arc::clone(&metrics)));
 
-        let gatehouse = Gatehouse { config, clock, metrics, health, verifier, usage, keys, flusher, stop };
+        let gatehouse =
+            Gatehouse { config, clock, metrics, health, verifier, usage, keys, roll, flusher, on_roll, stop };
         if options.fail_fast && !gatehouse.health.synced_within(FAIL_FAST_WAIT).await {
             return Err(StartError::StoreUnreachable { store: gatehouse.config.store.to_string() });
         }
@@ -160,6 +198,11 @@ impl Gatehouse {
             }
         }
         drop(tokio::time::timeout(LAST_FLUSH, self.keys.write_overdue_revocations()).await);
+        if tokio::time::timeout(LAST_FLUSH, self.on_roll).await.is_err() {
+            tracing::warn!(
+                "the store did not take this gateway's goodbye: its fleet waits for it until its time is over"
+            );
+        }
         let overdue = self.keys.overdue_revocations();
         if overdue > 0 {
             tracing::error!(
@@ -233,6 +276,7 @@ impl Gatehouse {
         if let Some(listener) = admin {
             let state = AdminState {
                 keys: Arc::clone(&self.keys),
+                roll: Arc::clone(&self.roll),
                 token: self.config.admin_token.clone(),
                 health: Arc::clone(&self.health),
                 metrics: Arc::clone(&render),
@@ -261,6 +305,17 @@ fn verifier_settings(config: &Config) -> VerifierSettings {
     }
 }
 
+fn roll_settings(config: &Config, listeners: &Listeners) -> RollSettings {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.as_deref().map_or("localhost", str::trim);
+    let port = listeners.gateway.local_addr().map_or(config.listen.port(), |address| address.port());
+    RollSettings {
+        name: format!("{host}:{port}"),
+        max_staleness: config.cache.max_staleness,
+        receipt_timeout: config.revocation.receipt_timeout,
+    }
+}
+
 /// Asks for what the fleet shares: until it is known, and then each second.
 async fn follow_fleet(verifier: Arc<Verifier>, health: Arc<Health>) {
     let mut answered = None;
@@ -274,21 +329,57 @@ async fn follow_fleet(verifier: Arc<Verifier>, health: Arc<Health>) {
         }
         answered = Some(refreshed.is_ok());
         health.store_answers(refreshed.is_ok());
-        if refreshed.is_ok() {
+        let synced = refreshed.is_ok() && verifier.is_synced();
+        if synced {
             health.sync();
-            tokio::time::sleep(FLEET_INTERVAL).await;
-        } else {
-            tokio::time::sleep(FLEET_RETRY).await;
+        }
+        tokio::time::sleep(if synced { FLEET_INTERVAL } else { FLEET_RETRY }).await;
+    }
+}
+
+/// Has the fleet tell itself an event that changes nothing, each time to another shard: so it is known how long an event
+/// takes when nobody revokes anything. All gateways sing, and the store lets one of them be heard.
+async fn keep_singing(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let turn = clock.now().wall.as_millis().unsigned_abs() / interval.as_millis().max(1) as u64;
+        let shard = Shard::all().nth(turn as usize % SHARDS).expect("there are as many shards");
+        if let Err(error) = store.canary(shard, interval).await {
+            tracing::debug!(%error, "the canary was not heard");
         }
     }
 }
 
-async fn upkeep(verifier: Arc<Verifier>, metrics: Arc<Metrics>) {
+async fn keep_forgetting(verifier: Arc<Verifier>) {
+    loop {
+        tokio::time::sleep(FORGET_INTERVAL).await;
+        verifier.forget_old_deaths().await;
+    }
+}
+
+async fn upkeep(verifier: Arc<Verifier>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) {
+    let mut machine = machine_offset_ms(&*clock);
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
         metrics.run_upkeep();
         verifier.report();
+        let offset = machine_offset_ms(&*clock);
+        if offset.abs_diff(machine) > STEP_MS {
+            tracing::warn!(
+                by_ms = offset - machine,
+                "this machine's clock was set; this gateway goes by the time that has passed"
+            );
+            metrics.clock_stepped(SteppedClock::Machine);
+        }
+        machine = offset;
+        metrics.clock_is_off(clock.machine_ahead_ms() as f64 / 1_000.0);
     }
+}
+
+/// The machine's time of day against the time that has elapsed: it changes when the clock is set, and not otherwise.
+fn machine_offset_ms(clock: &dyn Clock) -> i64 {
+    let now = clock.now();
+    clock.machine_ahead_ms() + now.wall.as_millis() - now.tick.as_millis()
 }
 
 /// Completes when `signal` turns true, or nobody is left to turn it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, LogFormat, LogSettings};
 use crate::observe::logging;
 use crate::proxy::upstream::{Dialer, TlsError};
@@ -45,6 +45,9 @@ pub enum StartError {
     /// The operating system gave no thread, or no signal handler.
     #[error("the operating system refused what a runtime needs: {0}")]
     Runtime(#[source] io::Error),
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no random bytes: {0}")]
+    NoRandomness(#[source] getrandom::Error),
     /// The demo's keys could not be made.
     #[error("the demo's keys could not be made: {0}")]
     Demo(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -61,7 +64,10 @@ impl StartError {
             StartError::Bind(_) | StartError::Store(_) | StartError::StoreUnreachable { .. } => {
                 EXIT_UNAVAILABLE
             }
-            StartError::Runtime(_) | StartError::Demo(_) | StartError::Ended(_) => 1,
+            StartError::Runtime(_)
+            | StartError::NoRandomness(_)
+            | StartError::Demo(_)
+            | StartError::Ended(_) => 1,
         }
     }
 }
@@ -171,7 +177,7 @@ pub(super) async fn check(config: &Config) -> Vec<(String, Result<String, StartE
 }
 
 async fn check_store(config: &Config) -> Result<String, StartError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let clock = Arc::new(SystemClock::start());
     let opened = OpenStore::open(config, &clock)?;
     let unreachable = || StartError::StoreUnreachable { store: config.store.to_string() };
     let answers = async {

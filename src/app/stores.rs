@@ -5,16 +5,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LookupSettings, StoreUrl};
-use crate::events::FeedSink;
+use crate::events::follower::Follower;
 use crate::events::local::LocalFeed;
-use crate::events::redis::{RedisFeed, RedisFeedSettings};
-use crate::model::Event;
-use crate::store::KeyStore;
+use crate::events::redis::{NEWS_QUEUE, Subscription, SubscriptionSettings};
+use crate::events::{Log, LogError, Progress};
+use crate::model::{Event, Heads, KeyHash, LogEntry, Shard};
+use crate::observe::Metrics;
 use crate::store::guard::{GuardSettings, GuardedStore};
 use crate::store::redis::{EVENTS_CHANNEL, RedisSettings, RedisStore, UnusableRedisUrl};
 use crate::store::sqlite::{OnCommit, SqliteOpenError, SqliteStore};
+use crate::store::{KeyStore, StoreError};
+use crate::verify::Verifier;
 
 /// Deadline of everything but look-ups.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,7 +36,7 @@ enum Feed {
     /// What the store calls for each event, once it is known. Before that nothing is remembered that an event
     /// could outdate.
     Local(Arc<OnceLock<OnCommit>>),
-    Redis(Box<RedisFeedSettings>),
+    Redis(Box<SubscriptionSettings>, Arc<RedisStore>),
 }
 
 /// The store cannot be used. That it does not answer is found out later, and is no reason to end.
@@ -53,7 +59,7 @@ pub enum OpenError {
 }
 
 impl OpenStore {
-    pub(super) fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<OpenStore, OpenError> {
+    pub(super) fn open(config: &Config, clock: &Arc<SystemClock>) -> Result<OpenStore, OpenError> {
         match &config.store {
             StoreUrl::Sqlite(path) => {
                 let listener: Arc<OnceLock<OnCommit>> = Arc::default();
@@ -63,25 +69,33 @@ impl OpenStore {
                         apply(event);
                     }
                 };
-                let store = SqliteStore::open(path, Arc::clone(clock), Box::new(tell))?;
+                let time = Arc::clone(clock) as Arc<dyn Clock>;
+                let store = SqliteStore::open(path, time, config.store_id.as_deref(), Box::new(tell))?;
+                if let Some(seen) = store.high_water() {
+                    clock.not_before(seen);
+                }
                 Ok(OpenStore { store: Arc::new(store), feed: Feed::Local(listener) })
             }
             StoreUrl::Redis(url) => {
                 let read = |path: &PathBuf| {
                     std::fs::read(path).map_err(|source| OpenError::CaFile { path: path.clone(), source })
                 };
-                let store = RedisStore::connect(RedisSettings {
+                let store = Arc::new(RedisStore::connect(RedisSettings {
                     url: url.clone(),
                     ca_pem: config.store_ca_file.as_ref().map(read).transpose()?,
                     connect_timeout: CONNECT_TIMEOUT,
                     response_timeout: STORE_TIMEOUT,
-                })?;
-                let feed = RedisFeedSettings {
+                    store_id: config.store_id.clone(),
+                    wait_replicas: config.revocation.wait_replicas,
+                    wait_fsync: config.revocation.wait_fsync,
+                })?);
+                let feed = SubscriptionSettings {
                     client: store.client(),
                     channel: EVENTS_CHANNEL.to_owned(),
                     connect_timeout: CONNECT_TIMEOUT,
                 };
-                Ok(OpenStore { store: Arc::new(store), feed: Feed::Redis(Box::new(feed)) })
+                let keys = Arc::clone(&store) as Arc<dyn KeyStore>;
+                Ok(OpenStore { store: keys, feed: Feed::Redis(Box::new(feed), store) })
             }
         }
     }
@@ -103,22 +117,73 @@ impl OpenStore {
         Arc::new(GuardedStore::new(Arc::clone(&self.store), Arc::clone(clock), settings))
     }
 
-    /// Tells `sink` what changes, until `shutdown`.
+    /// Tells `verifier` what changes, until `shutdown`; how far it has come.
     pub(super) fn start_feed(
         self,
-        sink: Arc<dyn FeedSink>,
+        verifier: &Arc<Verifier>,
         clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
         shutdown: impl Future<Output = ()> + Send + 'static,
-    ) {
+    ) -> watch::Receiver<Option<Progress>> {
+        let (tell_progress, progress) = watch::channel(None);
+        let (sink, clock) = (Arc::clone(verifier), Arc::clone(clock));
+        let on_roll = Arc::clone(verifier);
         match self.feed {
             Feed::Local(listener) => {
-                let feed = LocalFeed::new(sink, Arc::clone(clock));
+                let feed = LocalFeed::new(sink, clock);
                 drop(listener.set(Box::new(feed.on_commit())));
-                tokio::spawn(feed.run(shutdown));
+                tokio::spawn(async move {
+                    on_roll.until_attended().await;
+                    feed.run(shutdown).await;
+                });
             }
-            Feed::Redis(settings) => {
-                tokio::spawn(RedisFeed::new(*settings, sink, Arc::clone(clock)).run(shutdown));
+            Feed::Redis(settings, store) => {
+                let (news, heard) = mpsc::channel(NEWS_QUEUE);
+                let log = Arc::new(StoreLog { store, metrics: Arc::clone(metrics) });
+                let follower = Follower::new(log, Arc::clone(&sink) as _, clock, tell_progress);
+                tokio::spawn(Subscription::new(*settings, sink, news).run(shutdown));
+                tokio::spawn(async move {
+                    on_roll.until_attended().await;
+                    follower.run(heard).await;
+                });
             }
         }
+        progress
+    }
+}
+
+/// The logs of a fleet's Redis, as its feed reads them.
+struct StoreLog {
+    store: Arc<RedisStore>,
+    metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl Log for StoreLog {
+    async fn heads(&self) -> Result<Heads, LogError> {
+        self.store.heads().await.map_err(log_error)
+    }
+
+    async fn entries_after(&self, shard: Shard, seq: u64, limit: usize) -> Result<Vec<LogEntry>, LogError> {
+        self.store.entries_after(shard, seq, limit).await.map_err(log_error)
+    }
+
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, LogError> {
+        let was_lost = self.store.assert_revoked(hash).await.map_err(log_error)?;
+        if was_lost {
+            self.metrics.revocation_reasserted();
+        }
+        Ok(was_lost)
+    }
+}
+
+fn log_error(error: StoreError) -> LogError {
+    match error {
+        StoreError::Corrupt(_) => LogError::Unreadable(error.into()),
+        StoreError::Unavailable(_)
+        | StoreError::TimedOut(_)
+        | StoreError::CircuitOpen
+        | StoreError::Busy
+        | StoreError::NotOurs(_) => LogError::Unreachable(error.into()),
     }
 }

@@ -1,24 +1,24 @@
 //! `keygate keys`.
 
-use std::fmt::Write as _;
 use std::io::Read;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use crate::keys::{MalformedExpiry, RelativeExpiry};
+use crate::keys::{Grace, MalformedExpiry, RelativeExpiry};
 use crate::model::{Environment, KeyId, Timestamp};
 
 use super::api::{Api, ApiArguments};
+use super::card::{Key, card, not_understood, table};
 use super::failure::Failure;
-use super::table::{Table, date, printable, time};
-use super::{World, import, print};
+use super::receipt::receipt;
+use super::table::{printable, time};
+use super::{World, import, print, print_json};
 
 /// Keys in one page of a list.
 const PAGE: usize = 200;
@@ -74,8 +74,16 @@ enum KeysCommand {
         /// As `keys list` shows it: key_…
         id: KeyId,
     },
-    /// Revokes a key, at once and for ever.
+    /// Revokes a key, at once and for ever, and says which gateways have stopped accepting it.
     Revoke(RevokeArguments),
+    /// Makes a key that takes the place of another, which ends after a grace.
+    Rotate {
+        /// As `keys list` shows it: key_…
+        id: KeyId,
+        /// How long the old key goes on: 0s to 7d [default: 24h].
+        #[arg(long)]
+        grace: Option<Grace>,
+    },
     /// Takes over existing keys by their SHA-256: JSON lines, or CSV with sha256,label,environment[,team].
     Import {
         /// `-` is standard input.
@@ -97,6 +105,7 @@ struct RevokeArguments {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Status {
     Active,
+    Rotating,
     Expired,
     Revoked,
 }
@@ -119,23 +128,6 @@ impl FromStr for Expiry {
     }
 }
 
-/// A key as the admin API shows it; more members may come.
-#[derive(Debug, Deserialize)]
-struct Key {
-    id: KeyId,
-    label: String,
-    team: String,
-    environment: Environment,
-    display: String,
-    created_at: Timestamp,
-    expires_at: Option<Timestamp>,
-    revoked_at: Option<Timestamp>,
-    last_used_at: Option<Timestamp>,
-    status: String,
-    #[serde(default)]
-    uses: u64,
-}
-
 pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestamp) -> Result<(), Failure> {
     let api = Api::open(&arguments.api, world)?;
     let json = arguments.json;
@@ -153,7 +145,7 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
                 None => {}
             }
             let created = api.post("/v1/keys", &body)?;
-            show_created(world, &created, json, now)
+            show_new(world, &created, "", json, now)
         }
         KeysCommand::List { team, environment, status, limit } => {
             let status = status.and_then(|status| status.to_possible_value());
@@ -172,7 +164,7 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
             let key = of_key(&id, api.get(&format!("/v1/keys/{id}")))?;
             match json {
                 true => print_json(world, &key),
-                false => print(world, &card(&read(&key)?, now)),
+                false => print(world, &card(&Key::read(&key)?, now)),
             }
         }
         KeysCommand::Revoke(RevokeArguments { id, key_stdin: _ }) => {
@@ -182,8 +174,15 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
             };
             match json {
                 true => print_json(world, &revoked),
-                false => print(world, &revocation(&revoked, now)?),
+                false => print(world, &receipt(&revoked, now)?),
             }
+        }
+        KeysCommand::Rotate { id, grace } => {
+            let Grace(grace) = grace.unwrap_or_default();
+            let body = json!({ "grace": format!("{}s", grace.as_secs()) });
+            let rotated = of_key(&id, api.post(&format!("/v1/keys/{id}/rotate"), &body))?;
+            let fate = format!("\n{}\n", fate(&Key::read(&rotated["old"])?, now));
+            show_new(world, &rotated, &fate, json, now)
         }
         KeysCommand::Import { file } => {
             let done = import::import(&api, &file, world, now)?;
@@ -198,16 +197,22 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
     }
 }
 
-/// Prints a new key. If that fails the key is lost, and its owner must hear of it.
-fn show_created(world: &mut World<'_>, created: &Value, json: bool, now: Timestamp) -> Result<(), Failure> {
+/// Prints a new key and what is to be said besides. If that fails the key is lost, and its owner must hear of it.
+fn show_new(
+    world: &mut World<'_>,
+    created: &Value,
+    besides: &str,
+    json: bool,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let printed = match json {
         true => print_json(world, created),
         false => {
             let key = created["key"].as_str().ok_or_else(|| not_understood("it has no key"))?;
             // In full where its two ends stand otherwise: there is one key to copy, and nothing that looks like it.
-            let shown = card(&Key { display: key.to_owned(), ..read(created)? }, now);
+            let shown = card(&Key { display: key.to_owned(), ..Key::read(created)? }, now);
             let advice = "This is the only time that the key is shown. Keep it in a secrets manager.";
-            print(world, &format!("{shown}\n{advice}\n"))
+            print(world, &format!("{shown}\n{advice}\n{besides}"))
         }
     };
     printed.map_err(|_| {
@@ -216,6 +221,18 @@ fn show_created(world: &mut World<'_>, created: &Value, json: bool, now: Timesta
             "the key {id} was made but could not be shown; revoke it with `keygate keys revoke {id}` and make another"
         ))
     })
+}
+
+/// What becomes of a key that was rotated.
+fn fate(old: &Key, now: Timestamp) -> String {
+    let (id, label) = (old.id, printable(&old.label));
+    match old.retires_at {
+        Some(end) if old.is_rotating() => format!(
+            "The old key, {id} ({label}), goes on until {}. `keygate keys revoke {id}` ends it before.",
+            time(end, now)
+        ),
+        _ => format!("The old key, {id} ({label}), has ended."),
+    }
 }
 
 /// All pages, up to `limit` keys.
@@ -262,82 +279,4 @@ fn read_key(world: &mut World<'_>) -> Result<Zeroizing<String>, Failure> {
         "" => Err(Failure::usage(anyhow!("--key-stdin: standard input is empty; pipe the key into it"))),
         key => Ok(Zeroizing::new(key.to_owned())),
     }
-}
-
-fn read(key: &Value) -> Result<Key, Failure> {
-    Key::deserialize(key).map_err(|error| not_understood(&error.to_string()))
-}
-
-fn not_understood(why: &str) -> Failure {
-    Failure::other(anyhow!("the admin API's answer is not understood: {why}; is it of another version?"))
-}
-
-fn table(keys: &[Value], now: Timestamp) -> Result<String, Failure> {
-    if keys.is_empty() {
-        return Ok("No keys.\n".to_owned());
-    }
-    let mut table = Table::new([
-        "ID",
-        "LABEL",
-        "ENVIRONMENT",
-        "TEAM",
-        "KEY",
-        "STATUS",
-        "CREATED",
-        "LAST USED",
-        "EXPIRES",
-    ]);
-    for key in keys {
-        let key = read(key)?;
-        table.row([
-            key.id.to_string(),
-            printable(&key.label),
-            key.environment.to_string(),
-            printable(&key.team),
-            printable(&key.display),
-            printable(&key.status),
-            date(key.created_at, now),
-            key.last_used_at.map_or_else(|| "never".to_owned(), |used| date(used, now)),
-            key.expires_at.map_or_else(|| "never".to_owned(), |expiry| date(expiry, now)),
-        ]);
-    }
-    Ok(table.to_string())
-}
-
-fn card(key: &Key, now: Timestamp) -> String {
-    let moment =
-        |moment: Option<Timestamp>| moment.map_or_else(|| "never".to_owned(), |moment| time(moment, now));
-    let mut lines = vec![
-        ("id", key.id.to_string()),
-        ("label", printable(&key.label)),
-        ("environment", key.environment.to_string()),
-        ("team", printable(&key.team)),
-        ("key", printable(&key.display)),
-        ("status", printable(&key.status)),
-        ("created", time(key.created_at, now)),
-        ("expires", moment(key.expires_at)),
-        ("last used", moment(key.last_used_at)),
-        ("uses", key.uses.to_string()),
-    ];
-    if key.revoked_at.is_some() {
-        lines.push(("revoked", moment(key.revoked_at)));
-    }
-    lines.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{name:<13}{value}");
-        text
-    })
-}
-
-fn revocation(revoked: &Value, now: Timestamp) -> Result<String, Failure> {
-    let key = read(revoked)?;
-    let when = key.revoked_at.map_or_else(|| "now".to_owned(), |moment| time(moment, now));
-    let (id, label) = (key.id, printable(&key.label));
-    Ok(match revoked["revocation"]["newly_revoked"].as_bool() {
-        Some(false) => format!("{id} ({label}) was revoked before: {when}.\n"),
-        _ => format!("{id} ({label}) is revoked, for ever.\n"),
-    })
-}
-
-fn print_json(world: &mut World<'_>, value: &Value) -> Result<(), Failure> {
-    print(world, &format!("{value:#}\n"))
 }

@@ -1,12 +1,15 @@
 //! The `keygate` command: what can be said on a command line, and what the process then says and returns.
 //!
-//! `serve`, `demo` and `check` load the settings and hand them to [`app`]; `keys` and `health` talk to the admin API
-//! of a gateway that runs.
+//! `serve`, `demo` and `check` load the settings and hand them to [`app`]; `keys`, `gateways`, `store` and `health`
+//! talk to the admin API of a gateway that runs.
 
 mod api;
+mod card;
 mod failure;
+mod fleet;
 mod import;
 mod keys;
+mod receipt;
 mod settings;
 mod table;
 #[cfg(test)]
@@ -65,8 +68,12 @@ enum Command {
         #[command(flatten)]
         settings: SettingFlags,
     },
-    /// Makes, lists, revokes and imports keys, through the admin API.
+    /// Makes, lists, rotates, revokes and imports keys, through the admin API.
     Keys(keys::KeysArguments),
+    /// Shows the gateways of the fleet, and how far each of them is, through the admin API.
+    Gateways(fleet::GatewaysArguments),
+    /// Shows what is there where the store should be, or accepts it as the fleet's, through the admin API.
+    Store(fleet::StoreArguments),
     /// Exits with 0 if a gateway is ready. For containers.
     Health(api::HealthArguments),
 }
@@ -107,6 +114,8 @@ fn carry_out(command: Command, world: &mut World<'_>) -> Result<(), Failure> {
         }
         Command::Check { settings } => check(&settings, world),
         Command::Keys(arguments) => keys::run(arguments, world, SystemClock::start().now().wall),
+        Command::Gateways(arguments) => fleet::gateways(&arguments, world, SystemClock::start().now().wall),
+        Command::Store(arguments) => fleet::store(&arguments, world),
         Command::Health(arguments) => api::health(&arguments, world),
     }
 }
@@ -135,6 +144,10 @@ fn check(settings: &SettingFlags, world: &mut World<'_>) -> Result<(), Failure> 
 fn print(world: &mut World<'_>, text: &str) -> Result<(), Failure> {
     world.output.write_all(text.as_bytes())?;
     Ok(world.output.flush()?)
+}
+
+fn print_json(world: &mut World<'_>, value: &serde_json::Value) -> Result<(), Failure> {
+    print(world, &format!("{value:#}\n"))
 }
 
 /// clap's message without its own beginning, which ours replaces.

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -11,9 +12,11 @@ use super::*;
 use crate::admin::{self, AdminState};
 use crate::config::AdminToken;
 use crate::keys::KeyService;
-use crate::keys::memory::{HeardEvents, MemoryStore};
-use crate::model::KeyFormat;
-use crate::observe::Health;
+use crate::keys::memory::{HeardEvents, MemoryStore, STORE_ID};
+use crate::model::{GatewayId, KeyFormat, KeyId, Member, Timestamp};
+use crate::observe::{Health, Metrics};
+use crate::roll::{Roll, RollSettings};
+use crate::store::{Activity, KeyStore, KeyUse, Mismatch, UsageBatch};
 
 const TOKEN: &str = "a-token-for-tests";
 
@@ -21,7 +24,7 @@ struct Gateway {
     address: SocketAddr,
     store: Arc<MemoryStore>,
     health: Arc<Health>,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 fn gateway() -> Gateway {
@@ -29,9 +32,18 @@ fn gateway() -> Gateway {
     let (store, health) = (Arc::new(MemoryStore::default()), Arc::new(Health::new()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let format = KeyFormat::new("sk").unwrap();
-    let keys = KeyService::new(store.clone(), Arc::new(HeardEvents::default()), format, clock.clone());
+    let (sink, told) = (Arc::new(HeardEvents::default()), Arc::new(Metrics::new()));
+    let settings = RollSettings {
+        name: "here:8080".into(),
+        max_staleness: Duration::from_secs(300),
+        receipt_timeout: Duration::from_millis(50),
+    };
+    let (_, progress) = tokio::sync::watch::channel(None);
+    let roll = Roll::new(settings, store.clone(), sink.clone(), progress, clock.clone(), told.clone());
+    let keys = KeyService::new(store.clone(), sink, format, clock.clone(), told);
     let router = admin::router(AdminState {
         keys: Arc::new(keys),
+        roll: Arc::new(roll.unwrap()),
         token: Some(AdminToken::new(TOKEN.into())),
         health: health.clone(),
         metrics: Arc::new(String::new),
@@ -44,7 +56,7 @@ fn gateway() -> Gateway {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         admin::serve(listener, router, std::future::pending()).await;
     });
-    Gateway { address, store, health, _runtime: runtime }
+    Gateway { address, store, health, runtime }
 }
 
 #[derive(Debug)]
@@ -97,9 +109,17 @@ impl Gateway {
     }
 
     fn keys_with(&self, line: &[&str], input: &str) -> Ran {
+        self.run_with(&[&["keys"], line].concat(), input)
+    }
+
+    fn run(&self, line: &[&str]) -> Ran {
+        self.run_with(line, "")
+    }
+
+    fn run_with(&self, line: &[&str], input: &str) -> Ran {
         let url = format!("http://{}/", self.address);
         let env = [("KEYGATE_ADMIN_URL", url.as_str()), ("KEYGATE_ADMIN_TOKEN", TOKEN)];
-        command(&[&["keys"], line].concat(), &env, input)
+        command(line, &env, input)
     }
 
     fn create(&self, label: &str) -> Value {
@@ -117,7 +137,7 @@ fn a_key_is_made_shown_listed_and_revoked() {
     let listed = gateway.keys(&["list", "--env", "sandbox"]).prints(&["LABEL", id, "(now)"]);
     assert_eq!(listed.lines().count(), 2);
     gateway.keys(&["list", "--status", "revoked"]).prints(&["No keys."]);
-    gateway.keys(&["revoke", id]).prints(&[id, "is revoked, for ever"]);
+    gateway.keys(&["revoke", id]).prints(&[id, "(Server) is revoked, for ever: 1 of 1 gateways stopped"]);
     gateway.keys(&["revoke", id]).prints(&["was revoked before"]);
     gateway.keys(&["show", id]).prints(&["status       revoked"]);
 }
@@ -130,7 +150,94 @@ fn every_command_speaks_json() {
     assert!(made["key"].is_string());
     assert_eq!(gateway.keys(&["show", id, "--json"]).json()["id"], id);
     assert_eq!(gateway.keys(&["--json", "list"]).json()["data"][0]["id"], id);
-    assert_eq!(gateway.keys(&["revoke", id, "--json"]).json()["status"], "revoked");
+    let rotated = gateway.keys(&["rotate", id, "--json"]).json();
+    assert_eq!((&rotated["old"]["id"], &rotated["replaces"]), (&made["id"], &made["id"]));
+    let revoked = gateway.keys(&["revoke", id, "--json"]).json();
+    assert_eq!((&revoked["status"], &revoked["revocation"]["acknowledged"]), (&json!("revoked"), &json!(1)));
+    assert_eq!(gateway.run(&["gateways", "--json"]).json(), json!({ "data": [] }));
+    assert_eq!(gateway.run(&["store", "show", "--json"]).json()["found"], STORE_ID);
+    assert_eq!(gateway.run(&["--json", "store", "show"]).code, 64);
+}
+
+#[test]
+fn a_rotation_shows_the_new_key_and_what_becomes_of_the_old_one() {
+    let gateway = gateway();
+    let old = gateway.create("Server")["id"].as_str().unwrap().to_owned();
+    let line = ["rotate", &old, "--grace", "2h"];
+    let words = ["Server", "sk_live_", "only time", "replaces", "The old key", &old, "goes on until"];
+    let shown = gateway.keys(&line).prints(&words);
+    let new = shown.split_whitespace().nth(1).unwrap();
+    assert!(new != old);
+    gateway.keys(&["show", new]).prints(&["status       active", "replaces     ", &old]);
+    let words = ["status       rotating", "replaced by  ", new, "ends         ", "in grace     0 uses"];
+    gateway.keys(&["show", &old]).prints(&words);
+    gateway.keys(&["list", "--status", "rotating"]).prints(&[&old, "rotating"]);
+    gateway.keys(&line).fails(1, &[&old, "rotated before", new]);
+    gateway.keys(&["rotate", new, "--grace", "0s"]).prints(&["The old key", new, "has ended"]);
+    gateway.keys(&["show", new]).prints(&["status       expired", "ended        "]);
+    for grace in ["8d", "soon", ""] {
+        gateway.keys(&["rotate", new, "--grace", grace]).fails(64, &["0s to 7d"]);
+    }
+}
+
+#[test]
+fn a_card_tells_of_uses_in_grace_and_of_attempts_after_the_end() {
+    let gateway = gateway();
+    let id: KeyId = gateway.create("a")["id"].as_str().unwrap().parse().unwrap();
+    gateway.keys(&["rotate", id.as_str()]).prints(&[]);
+    let last_refused_at = Some(Timestamp::from_millis(1_764_000_000_000));
+    let activity =
+        Activity { uses: 5, uses_in_grace: 2, refusals: 3, last_refused_at, ..Activity::default() };
+    let batch = UsageBatch { id: 1, shard: id.shard(), uses: vec![KeyUse { id, activity }] };
+    gateway.runtime.block_on(gateway.store.record_uses(&batch)).unwrap();
+    let words = ["in grace     2 uses", "after death  tried 3 times, last 2025-11-24T16:00:00.000Z"];
+    gateway.keys(&["show", id.as_str()]).prints(&words);
+}
+
+#[test]
+fn a_revocation_is_told_with_who_has_not_heard_of_it() {
+    let gateway = gateway();
+    gateway.store.tell_by_log();
+    let silent = Member {
+        id: GatewayId::from_u64(0xbeef),
+        name: "far:8080".into(),
+        version: "0.1.0".into(),
+        started_at: Timestamp::from_millis(1_764_000_000_000),
+        max_staleness_ms: 300_000,
+        beat: 1,
+        positions: Vec::new(),
+    };
+    gateway.runtime.block_on(gateway.store.attend(&silent)).unwrap();
+    let shown =
+        gateway.run(&["gateways"]).prints(&["APPLIED", "gw_000000000000beef", "far:8080", "starting"]);
+    assert_eq!(shown.lines().count(), 2);
+    let made = gateway.create("a");
+    gateway.keys(&["revoke", made["id"].as_str().unwrap()]).prints(&[
+        "1 of 2 gateways",
+        "Not heard from: far:8080 (gw_000000000000beef, 0.1.0). It holds everywhere by ",
+    ]);
+}
+
+#[test]
+fn a_store_is_accepted_only_by_who_has_read_what_that_means() {
+    let gateway = gateway();
+    gateway.run(&["store", "show"]).prints(&[STORE_ID, "state        well"]);
+    gateway.run(&["store", "accept"]).prints(&["nothing has to be accepted"]);
+    let foreign = Mismatch::Foreign { found: "f".repeat(32), ours: STORE_ID.to_owned() };
+    gateway.store.replace_by(Some(&"f".repeat(32)), foreign);
+    gateway.run(&["store", "show"]).prints(&[&"f".repeat(32), "and not"]);
+    let unread = gateway.run(&["store", "accept"]);
+    assert!(
+        unread.output.contains("restore it instead") && unread.output.contains("is forgotten"),
+        "{unread:?}"
+    );
+    unread.fails(64, &["--yes"]);
+    gateway.keys(&["list"]).fails(69, &["not the fleet's store"]);
+    gateway.run(&["store", "accept", "--yes"]).prints(&["fleet's store from now on"]);
+    gateway.keys(&["list"]).prints(&["No keys."]);
+    gateway.store.replace_by(None, Mismatch::Replica);
+    gateway.run(&["store", "accept", "--yes"]).fails(1, &["does not help", "address of the primary"]);
+    gateway.run(&["store"]).fails(64, &["accept"]);
 }
 
 #[test]
@@ -240,7 +347,7 @@ fn wrong_settings_are_wrong_usage() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    command(&["--help"], &[], "").prints(&["serve", "demo", "check", "keys", "health"]);
+    command(&["--help"], &[], "").prints(&["serve", "demo", "check", "keys", "gateways", "store", "health"]);
     command(&["--version"], &[], "").prints(&["keygate"]);
 }
 

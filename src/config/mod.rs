@@ -40,6 +40,8 @@ pub struct Config {
     pub admin_token: Option<AdminToken>,
     /// Where keys are kept.
     pub store: StoreUrl,
+    /// The identity that the store must have; without one, that of the first store that is found.
+    pub store_id: Option<String>,
     /// Root certificate (PEM file) for a `rediss://` store, instead of the system's.
     pub store_ca_file: Option<PathBuf>,
     /// Where Live requests go.
@@ -62,6 +64,8 @@ pub struct Config {
     pub cache: CacheSettings,
     /// How the store is asked.
     pub lookup: LookupSettings,
+    /// What a revocation waits for.
+    pub revocation: RevocationSettings,
     /// How last-used dates are written.
     pub usage: UsageSettings,
     /// What is logged, and how.
@@ -154,6 +158,19 @@ pub struct LookupSettings {
     pub breaker_failures: u32,
     /// How long it stays open.
     pub breaker_open: Duration,
+}
+
+/// What a revocation waits for before its receipt is written.
+#[derive(Clone, Debug)]
+pub struct RevocationSettings {
+    /// How long it waits for every gateway of the fleet to say that it refuses the key.
+    pub receipt_timeout: Duration,
+    /// How often the fleet tells itself an event that changes nothing, to know how long one takes.
+    pub canary_interval: Duration,
+    /// How many replicas of Redis must have it before it counts as durable.
+    pub wait_replicas: u32,
+    /// Whether Redis must have it on disk (`WAITAOF`) before it counts as durable.
+    pub wait_fsync: bool,
 }
 
 /// How last-used dates are written.

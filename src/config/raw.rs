@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) behind_tls: bool,
     pub(super) admin_token: Option<Secret>,
     pub(super) store: Secret,
+    pub(super) store_id: Option<String>,
     pub(super) store_ca_file: Option<String>,
     pub(super) upstream_live: Option<Secret>,
     pub(super) upstream_sandbox: Option<Secret>,
@@ -27,6 +28,7 @@ pub(super) struct Raw {
     pub(super) upstream: RawUpstream,
     pub(super) cache: RawCache,
     pub(super) lookup: RawLookup,
+    pub(super) revocation: RawRevocation,
     pub(super) usage: RawUsage,
     pub(super) log: RawLog,
 }
@@ -84,6 +86,16 @@ pub(super) struct RawLookup {
     pub(super) unchecked_per_second: Whole,
     pub(super) breaker_failures: Whole,
     pub(super) breaker_open_ms: Whole,
+}
+
+/// `[revocation]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRevocation {
+    pub(super) receipt_timeout_ms: Whole,
+    pub(super) canary_interval_s: Whole,
+    pub(super) wait_replicas: Whole,
+    pub(super) wait_fsync: bool,
 }
 
 /// `[usage]`.

@@ -53,6 +53,10 @@ fn the_embedded_file_holds_every_default() {
     assert_eq!(config.cache.max_bytes, 256 * 1024 * 1024);
     assert_eq!(config.upstream.idle_timeout, Duration::from_secs(4));
     assert_eq!(config.lookup.timeout, Duration::from_millis(100));
+    assert_eq!(config.store_id, None);
+    assert_eq!(config.revocation.receipt_timeout, Duration::from_millis(2_500));
+    assert_eq!(config.revocation.canary_interval, Duration::from_secs(10));
+    assert_eq!((config.revocation.wait_replicas, config.revocation.wait_fsync), (0, false));
     assert_eq!(config.log.format, LogFormat::Text);
 }
 
@@ -180,6 +184,33 @@ fn an_admin_token_is_required_and_long() {
 }
 
 #[test]
+fn a_store_is_pinned_by_its_identity() {
+    let id = "0123456789abcdef".repeat(2);
+    let pinned = from_layers(MINIMAL, &[("KEYGATE_STORE_ID", &id)], &[]).unwrap();
+    assert_eq!(pinned.store_id, Some(id.clone()));
+    for wrong in [&id[1..], &id.to_uppercase(), "prod"] {
+        let problems = problems(&format!("store_id = \"{wrong}\"\n{MINIMAL}"));
+        assert!(problems[0].contains("`store_id`") && problems[0].contains("32"), "{wrong}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_receipt_comes_while_somebody_waits_for_it() {
+    let with = |line: &str| format!("{MINIMAL}[revocation]\n{line}\n");
+    for (line, words) in [
+        ("receipt_timeout_ms = 0", "1 to 30000 milliseconds"),
+        ("receipt_timeout_ms = 60000", "1 to 30000 milliseconds"),
+        ("canary_interval_s = 0", "1 to 3600 seconds"),
+        ("wait_replicas = 101", "0 to 100"),
+        ("wait_fsync = 1", "revocation.wait_fsync"),
+    ] {
+        assert!(problems(&with(line))[0].contains(words), "{line}: {:?}", problems(&with(line)));
+    }
+    let config = from_file(&with("wait_replicas = 2\nwait_fsync = true")).unwrap();
+    assert_eq!((config.revocation.wait_replicas, config.revocation.wait_fsync), (2, true));
+}
+
+#[test]
 fn listeners_must_differ_unless_the_port_is_free_to_choose() {
     for listen in ["127.0.0.1:8081", "0.0.0.0:8081"] {
         assert!(problems(&format!("{MINIMAL}listen = \"{listen}\""))[0].contains("`admin_listen`"));
@@ -208,6 +239,8 @@ fn settings() -> impl Strategy<Value = BTreeMap<&'static str, String>> {
         any::<bool>().prop_map(|on| ("behind_tls", on.to_string())),
         "[a-z0-9]{1,16}".prop_map(|prefix| ("key_prefix", prefix)),
         number(1..301).prop_map(|value| ("cache.ttl_s", value)),
+        number(1..30_001).prop_map(|value| ("revocation.receipt_timeout_ms", value)),
+        any::<bool>().prop_map(|on| ("revocation.wait_fsync", on.to_string())),
         number(1..1_000_000).prop_map(|value| ("usage.flush_interval_ms", value)),
         number(0..u64::from(u32::MAX)).prop_map(|value| ("limits.max_body_bytes", value)),
         "[a-z]{1,9}".prop_map(|host| ("upstream_sandbox", format!("https://{host}.internal:8443"))),
@@ -219,7 +252,7 @@ fn settings() -> impl Strategy<Value = BTreeMap<&'static str, String>> {
 fn as_toml(settings: &BTreeMap<&str, String>) -> String {
     let line = |path: &str, value: &str| match value.parse::<i64>().is_ok() && path != "key_prefix" {
         true => format!("{path} = {value}\n"),
-        false if path == "behind_tls" => format!("{path} = {value}\n"),
+        false if matches!(path, "behind_tls" | "revocation.wait_fsync") => format!("{path} = {value}\n"),
         false => format!("{path} = \"{value}\"\n"),
     };
     settings.iter().map(|(path, value)| line(path, value)).collect()

@@ -23,6 +23,10 @@ const MAX_HEADER_BYTES: u64 = 60 * 1024;
 const MAX_HEADERS: u64 = 100;
 /// Promise 2: nothing is trusted longer than this without a proof.
 const MAX_STALENESS_S: u64 = 300;
+/// A revocation's caller has to get an answer while it still listens.
+const MAX_RECEIPT_MS: u64 = 30_000;
+/// Hex characters of a store's identity.
+const STORE_ID: usize = 32;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const MANY: u64 = 1_000_000_000;
 
@@ -41,6 +45,7 @@ pub(super) fn validate(
         behind_tls: raw.behind_tls,
         admin_token: judge.admin_token(raw.admin_token),
         store: judge.store(&raw.store),
+        store_id: judge.store_id(raw.store_id),
         store_ca_file: judge.path("store_ca_file", raw.store_ca_file),
         upstream_live: judge.upstream("upstream_live", raw.upstream_live),
         upstream_sandbox: judge.upstream("upstream_sandbox", raw.upstream_sandbox),
@@ -100,6 +105,21 @@ pub(super) fn validate(
                 1..=1_000_000,
             ),
             breaker_open: judge.millis("lookup.breaker_open_ms", raw.lookup.breaker_open_ms),
+        },
+        revocation: RevocationSettings {
+            receipt_timeout: Duration::from_millis(judge.bounded(
+                "revocation.receipt_timeout_ms",
+                raw.revocation.receipt_timeout_ms,
+                1..=MAX_RECEIPT_MS,
+                " milliseconds",
+            )),
+            canary_interval: judge.seconds(
+                "revocation.canary_interval_s",
+                raw.revocation.canary_interval_s,
+                3_600,
+            ),
+            wait_replicas: judge.number("revocation.wait_replicas", raw.revocation.wait_replicas, 0..=100),
+            wait_fsync: raw.revocation.wait_fsync,
         },
         usage: UsageSettings {
             flush_interval: judge.millis("usage.flush_interval_ms", raw.usage.flush_interval_ms),
@@ -224,6 +244,18 @@ impl Judge<'_> {
             self.wrong("store", error.to_string());
             StoreUrl::Sqlite(PathBuf::new())
         })
+    }
+
+    fn store_id(&mut self, text: Option<String>) -> Option<String> {
+        let id = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())?;
+        let is_hex = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if id.len() != STORE_ID || !is_hex {
+            self.wrong(
+                "store_id",
+                "is not the identity of a store: expected 32 lowercase hex characters, as `keygate store show` prints",
+            );
+        }
+        Some(id)
     }
 
     fn upstream(&mut self, field: &str, text: Option<Secret>) -> Option<UpstreamUrl> {

@@ -67,6 +67,7 @@ mod tests {
         let event = Event {
             kind: EventKind::Created,
             hash: KeyHash::from_bytes([7; 32]),
+            id: None,
             at: Timestamp::from_millis(1),
         };
         feed.on_commit()(&event);

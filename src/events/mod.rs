@@ -9,6 +9,7 @@ pub mod local;
 #[cfg(test)]
 mod recorder;
 pub mod redis;
+pub mod trail;
 
 use async_trait::async_trait;
 
@@ -100,5 +101,13 @@ pub trait Log: Send + Sync + 'static {
     async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, LogError>;
 }
 
-/// The logs could not be read. Says nothing of what is in them.
-pub type LogError = Box<dyn std::error::Error + Send + Sync>;
+/// A log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The store does not answer, or is not ours. Says nothing of what is in the log.
+    #[error(transparent)]
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// What stands in the log is not an entry.
+    #[error(transparent)]
+    Unreadable(Box<dyn std::error::Error + Send + Sync>),
+}

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::FeedSink;
+use super::{FeedSink, Gap};
 use crate::clock::Tick;
-use crate::model::{Event, Shard};
+use crate::model::{Event, KeyHash, KeyId, Shard, Timestamp};
 
 /// No test waits longer for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,15 +16,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     Event(Event),
-    Gap(Shard),
+    Gap(Shard, Gap),
     Current(Shard, Tick),
     Connected(bool),
+    Lag(u64),
+    FleetTime(Timestamp),
 }
 
 #[derive(Default)]
 pub(super) struct Recorder {
     heard: Mutex<Vec<Heard>>,
     more: Notify,
+    /// What it says that it knows to be revoked.
+    pub(super) revoked: Mutex<Vec<KeyHash>>,
 }
 
 impl Recorder {
@@ -66,8 +70,8 @@ impl FeedSink for Recorder {
         self.hear(Heard::Event(event.clone()));
     }
 
-    fn gap(&self, shard: Shard) {
-        self.hear(Heard::Gap(shard));
+    fn gap(&self, shard: Shard, why: Gap) {
+        self.hear(Heard::Gap(shard, why));
     }
 
     fn current(&self, shard: Shard, asked_at: Tick) {
@@ -76,5 +80,24 @@ impl FeedSink for Recorder {
 
     fn connected(&self, connected: bool) {
         self.hear(Heard::Connected(connected));
+    }
+
+    fn fleet_time(&self, time: Timestamp, _: Tick) {
+        self.hear(Heard::FleetTime(time));
+    }
+
+    fn lag(&self, events: u64) {
+        self.hear(Heard::Lag(events));
+    }
+
+    fn revoked_in(&self, shard: Shard) -> Vec<KeyHash> {
+        let revoked = self.revoked.lock().unwrap();
+        revoked.iter().copied().filter(|hash| Shard::of(hash) == shard).collect()
+    }
+
+    fn attended(&self, _: Tick) {}
+
+    fn hash_of(&self, _: &KeyId) -> Option<KeyHash> {
+        None
     }
 }

@@ -1,33 +1,56 @@
 //! A store in memory whose outages a test decides, and a sink that remembers what it was told.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::clock::Tick;
-use crate::events::FeedSink;
-use crate::model::{CheckSecret, Event, EventKind, KeyHash, KeyId, KeyRecord, Shard, Timestamp};
+use crate::events::{FeedSink, Gap};
+use crate::model::{
+    CheckSecret, Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Nonce, Shard,
+    Timestamp,
+};
 use crate::store::{
-    Creation, Cursor, FleetSettings, KeyStore, ListQuery, Page, Revocation, StoreError, StoredKey, UsageBatch,
+    Activity, Creation, Cursor, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation,
+    Rotation, StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
 
 /// When this store revokes.
 pub(crate) const REVOKED_AT: Timestamp = Timestamp::from_millis(1_764_000_500_000);
 
+/// The identity of the fleet's store.
+pub(crate) const STORE_ID: &str = "00000000000000000000000000000000";
+
 #[derive(Default)]
 pub(crate) struct MemoryStore {
-    keys: Mutex<HashMap<KeyId, KeyRecord>>,
+    keys: Mutex<HashMap<KeyId, StoredKey>>,
+    /// Revoked, and without a record.
+    marks: Mutex<HashSet<KeyHash>>,
+    members: Mutex<HashMap<GatewayId, Member>>,
+    /// What stands where the store should be, if it is not the fleet's.
+    stranger: Mutex<Option<(Option<String>, Mismatch)>>,
+    durability: Mutex<Option<Durability>>,
     accepts_unchecked: AtomicBool,
     down: AtomicBool,
+    hangs: AtomicBool,
     refuses_revocations: AtomicBool,
+    /// Whether it tells changes by a log, as the store of a fleet does.
+    logs: AtomicBool,
+    told: AtomicUsize,
     collisions: AtomicUsize,
 }
 
 impl MemoryStore {
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether it accepts questions and does not answer.
+    pub(crate) fn set_hanging(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::SeqCst);
     }
 
     pub(crate) fn refuse_revocations(&self, refuse: bool) {
@@ -42,109 +65,283 @@ impl MemoryStore {
         self.accepts_unchecked.load(Ordering::SeqCst)
     }
 
-    fn answer(&self) -> Result<(), StoreError> {
+    pub(crate) fn tell_by_log(&self) {
+        self.logs.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_durability(&self, durability: Durability) {
+        *self.durability.lock().unwrap() = Some(durability);
+    }
+
+    /// Puts another store in its place.
+    pub(crate) fn replace_by(&self, found: Option<&str>, mismatch: Mismatch) {
+        *self.stranger.lock().unwrap() = Some((found.map(str::to_owned), mismatch));
+    }
+
+    pub(crate) fn is_marked(&self, hash: &KeyHash) -> bool {
+        self.marks.lock().unwrap().contains(hash)
+    }
+
+    pub(crate) fn forget(&self, id: &KeyId) {
+        self.keys.lock().unwrap().remove(id);
+    }
+
+    async fn answer(&self) -> Result<(), StoreError> {
+        self.reach().await?;
+        match &*self.stranger.lock().unwrap() {
+            Some((_, mismatch)) => Err(mismatch.clone().into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers also where something else stands in the store's place.
+    async fn reach(&self) -> Result<(), StoreError> {
+        while self.hangs.load(Ordering::SeqCst) && !self.down.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         if self.down.load(Ordering::SeqCst) { Err(StoreError::unavailable("down")) } else { Ok(()) }
+    }
+
+    fn told(&self) -> Told {
+        let seq = 1 + self.told.fetch_add(1, Ordering::SeqCst) as u64;
+        match self.logs.load(Ordering::SeqCst) {
+            true => Told::Logged(Head { seq, nonce: Nonce::from_u64(seq) }),
+            false => Told::Everybody,
+        }
+    }
+
+    fn collides(&self, keys: &MutexGuard<'_, HashMap<KeyId, StoredKey>>, new: &KeyRecord) -> bool {
+        let one_less = |left: usize| left.checked_sub(1);
+        self.collisions.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+            || keys.values().any(|known| known.record.hash == new.hash || known.record.id == new.id)
+            || self.is_marked(&new.hash)
     }
 }
 
 fn unused(record: &KeyRecord) -> StoredKey {
-    StoredKey { record: record.clone(), last_used_at: None, uses: 0 }
+    StoredKey { record: record.clone(), activity: Activity::default() }
 }
 
 #[async_trait]
 impl KeyStore for MemoryStore {
     async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
-        self.answer()?;
-        Ok(self.keys.lock().unwrap().values().find(|record| record.hash == *hash).cloned())
+        self.answer().await?;
+        let keys = self.keys.lock().unwrap();
+        Ok(keys.values().find(|key| key.record.hash == *hash).map(|key| key.record.clone()))
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
-        self.answer()?;
-        Ok(self.keys.lock().unwrap().get(id).map(unused))
+        self.answer().await?;
+        Ok(self.keys.lock().unwrap().get(id).cloned())
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        self.answer()?;
-        let mut found: Vec<KeyRecord> = self.keys.lock().unwrap().values().cloned().collect();
-        found.sort_by_key(|record| std::cmp::Reverse((record.created_at, record.id)));
-        found.retain(|record| {
-            query.team.as_ref().is_none_or(|team| *team == record.team)
-                && query.environment.is_none_or(|environment| environment == record.environment)
-                && query.status.is_none_or(|(status, now)| record.status(now) == status)
-                && query
-                    .after
-                    .is_none_or(|after| (record.created_at, record.id) < (after.created_at, after.id))
+        self.answer().await?;
+        let mut found: Vec<StoredKey> = self.keys.lock().unwrap().values().cloned().collect();
+        let place = |key: &StoredKey| (key.record.created_at, key.record.id);
+        found.sort_by_key(|key| std::cmp::Reverse(place(key)));
+        found.retain(|key| {
+            query.team.as_ref().is_none_or(|team| *team == key.record.team)
+                && query.environment.is_none_or(|environment| environment == key.record.environment)
+                && query.status.is_none_or(|(status, now)| key.record.status(now) == status)
+                && query.after.is_none_or(|after| place(key) < (after.created_at, after.id))
         });
         let more = found.len() > query.limit;
         found.truncate(query.limit);
-        let last = found.last().map(|last| Cursor { created_at: last.created_at, id: last.id });
-        Ok(Page { keys: found.iter().map(unused).collect(), next: last.filter(|_| more) })
+        let last = found.last().map(|last| Cursor { created_at: last.record.created_at, id: last.record.id });
+        Ok(Page { keys: found, next: last.filter(|_| more) })
     }
 
     async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
-        self.answer()?;
-        let collides = |left: usize| left.checked_sub(1);
-        if self.collisions.fetch_update(Ordering::SeqCst, Ordering::SeqCst, collides).is_ok() {
-            return Ok(Creation::AlreadyThere);
-        }
+        self.answer().await?;
         let mut keys = self.keys.lock().unwrap();
-        if keys.values().any(|known| known.hash == record.hash || known.id == record.id) {
+        if self.collides(&keys, record) {
             return Ok(Creation::AlreadyThere);
         }
-        keys.insert(record.id, record.clone());
+        keys.insert(record.id, unused(record));
         Ok(Creation::Created)
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
-        self.answer()?;
+        self.answer().await?;
         if self.refuses_revocations.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("read only"));
         }
-        Ok(self.keys.lock().unwrap().get_mut(id).map(|record| {
+        Ok(self.keys.lock().unwrap().get_mut(id).map(|StoredKey { record, .. }| {
             let newly = record.revoked_at.is_none();
             record.revoked_at.get_or_insert(REVOKED_AT);
-            Revocation { record: record.clone(), newly }
+            Revocation { record: record.clone(), newly, told: self.told() }
         }))
     }
 
-    async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {
-        self.answer()
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, StoreError> {
+        self.answer().await?;
+        if self.refuses_revocations.load(Ordering::SeqCst) {
+            return Err(StoreError::unavailable("read only"));
+        }
+        let mut keys = self.keys.lock().unwrap();
+        match keys.values_mut().find(|key| key.record.hash == *hash) {
+            Some(key) => Ok(key.record.revoked_at.replace(REVOKED_AT).is_none()),
+            None => Ok(self.marks.lock().unwrap().insert(*hash)),
+        }
+    }
+
+    async fn rotate(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError> {
+        self.answer().await?;
+        assert_eq!(old.shard(), new.id.shard(), "both keys are in one shard");
+        let mut keys = self.keys.lock().unwrap();
+        let collides = self.collides(&keys, new);
+        let Some(StoredKey { record, .. }) = keys.get_mut(old) else { return Ok(None) };
+        if record.revoked_at.is_some() {
+            return Ok(Some(Rotation::Revoked));
+        }
+        if record.retires_at.is_some() {
+            return Ok(Some(Rotation::RotatedBefore));
+        }
+        if collides {
+            return Ok(Some(Rotation::AlreadyThere));
+        }
+        record.retires_at = Some(retires_at);
+        record.replaced_by = Some(new.id);
+        let rotated = Rotation::Rotated { old: record.clone(), told: self.told() };
+        keys.insert(new.id, unused(new));
+        Ok(Some(rotated))
+    }
+
+    async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        self.answer().await?;
+        let mut keys = self.keys.lock().unwrap();
+        for used in &batch.uses {
+            if let Some(key) = keys.get_mut(&used.id) {
+                key.activity.merge(used.activity);
+            }
+        }
+        Ok(())
     }
 
     async fn fleet(&self) -> Result<FleetSettings, StoreError> {
-        self.answer()?;
+        self.answer().await?;
         Ok(FleetSettings {
-            store_id: "0".repeat(32),
+            store_id: STORE_ID.to_owned(),
             check_secrets: vec![CheckSecret::from_bytes([1; 32]), CheckSecret::from_bytes([2; 32])],
             accept_unchecked_keys: self.accepts_unchecked(),
         })
     }
 
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError> {
-        self.answer()?;
+        self.answer().await?;
         self.accepts_unchecked.store(accept, Ordering::SeqCst);
         Ok(())
     }
+
+    async fn canary(&self, _: Shard, _: Duration) -> Result<(), StoreError> {
+        self.answer().await
+    }
+
+    async fn confirm_durable(&self, _: Shard, _: Duration) -> Durability {
+        self.durability.lock().unwrap().clone().unwrap_or(Durability::Durable)
+    }
+
+    async fn attend(&self, member: &Member) -> Result<(), StoreError> {
+        self.answer().await?;
+        self.members.lock().unwrap().insert(member.id, member.clone());
+        Ok(())
+    }
+
+    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+        self.answer().await?;
+        let mut members = self.members.lock().unwrap();
+        if members.get(&id).is_some_and(|member| beat.is_none_or(|beat| beat == member.beat)) {
+            members.remove(&id);
+        }
+        Ok(())
+    }
+
+    async fn holds(&self, _: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        self.answer().await.map(|()| vec![true; places.len()])
+    }
+    async fn roll(&self) -> Result<Vec<Member>, StoreError> {
+        self.answer().await?;
+        Ok(self.members.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn inspect(&self) -> Result<StoreReport, StoreError> {
+        self.reach().await?;
+        let stranger = self.stranger.lock().unwrap().clone();
+        let (found, mismatch) = match stranger {
+            Some((found, mismatch)) => (found, Some(mismatch)),
+            None => (Some(STORE_ID.to_owned()), None),
+        };
+        let entries = self.keys.lock().unwrap().len() as u64;
+        Ok(StoreReport { ours: Some(STORE_ID.to_owned()), found, entries, mismatch })
+    }
+
+    async fn accept(&self, found: Option<&str>) -> Result<(), StoreError> {
+        self.reach().await?;
+        let mut stranger = self.stranger.lock().unwrap();
+        match &*stranger {
+            Some((_, mismatch @ (Mismatch::Evicting { .. } | Mismatch::Replica))) => {
+                Err(mismatch.clone().into())
+            }
+            Some((there, _)) if there.as_deref() == found => {
+                *stranger = None;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Remembers events in the order in which they were told.
+/// Remembers events in the order in which they were told, and keys that a test has shown to it.
 #[derive(Default)]
-pub(crate) struct HeardEvents(Mutex<Vec<(EventKind, KeyHash)>>);
+pub(crate) struct HeardEvents {
+    events: Mutex<Vec<Event>>,
+    keys: Mutex<HashMap<KeyId, KeyHash>>,
+}
 
 impl HeardEvents {
     pub(crate) fn take(&self) -> Vec<(EventKind, KeyHash)> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        self.take_events().iter().map(|event| (event.kind, event.hash)).collect()
+    }
+
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.events.lock().unwrap())
+    }
+
+    pub(crate) fn remember(&self, record: &KeyRecord) {
+        self.keys.lock().unwrap().insert(record.id, record.hash);
     }
 }
 
 impl FeedSink for HeardEvents {
     fn apply(&self, event: &Event) {
-        self.0.lock().unwrap().push((event.kind, event.hash));
+        // As in a gateway, what is told of a key takes it out of memory.
+        self.keys.lock().unwrap().retain(|_, hash| *hash != event.hash);
+        self.events.lock().unwrap().push(event.clone());
     }
 
-    fn gap(&self, _: Shard) {}
+    fn gap(&self, _: Shard, _: Gap) {}
 
     fn current(&self, _: Shard, _: Tick) {}
 
+    fn fleet_time(&self, _: Timestamp, _: Tick) {}
+
+    fn lag(&self, _: u64) {}
+
     fn connected(&self, _: bool) {}
+
+    fn revoked_in(&self, _: Shard) -> Vec<KeyHash> {
+        Vec::new()
+    }
+
+    fn attended(&self, _: Tick) {}
+
+    fn hash_of(&self, id: &KeyId) -> Option<KeyHash> {
+        self.keys.lock().unwrap().get(id).copied()
+    }
 }

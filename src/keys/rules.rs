@@ -8,6 +8,10 @@ use crate::model::Timestamp;
 /// The team of keys for which none is named.
 pub const DEFAULT_TEAM: &str = "default";
 
+/// The longest grace of a rotation: 7 days.
+pub const MAX_GRACE: Duration = Duration::from_secs(7 * DAY_S);
+
+const DAY_S: u64 = 24 * 60 * 60;
 const MAX_LABEL: usize = 100;
 const MAX_TEAM: usize = 64;
 const MAX_DISPLAY: usize = 32;
@@ -87,6 +91,14 @@ pub(super) fn past_creation(created: Timestamp, now: Timestamp) -> Result<Timest
     }
 }
 
+pub(super) fn grace(grace: Duration) -> Result<Duration, InvalidField> {
+    if grace <= MAX_GRACE {
+        Ok(grace)
+    } else {
+        Err(InvalidField { field: "grace", what: "must be 0s to 7d" })
+    }
+}
+
 /// Control characters, line breaks of any kind, and those that turn the direction of a text around.
 fn is_invisible(character: char) -> bool {
     character.is_control()
@@ -126,23 +138,48 @@ impl FromStr for RelativeExpiry {
     type Err = MalformedExpiry;
 
     fn from_str(text: &str) -> Result<RelativeExpiry, MalformedExpiry> {
-        const DAY: u64 = 24 * 60 * 60;
-        let unit = match text.as_bytes().last() {
-            Some(b's') => 1,
-            Some(b'm') => 60,
-            Some(b'h') => 60 * 60,
-            Some(b'd') => DAY,
-            Some(b'w') => 7 * DAY,
-            _ => return Err(MalformedExpiry),
-        };
-        let digits = &text[..text.len() - 1];
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(MalformedExpiry);
-        }
-        let count: u64 = digits.parse().map_err(|_| MalformedExpiry)?;
-        let seconds = count.checked_mul(unit).filter(|seconds| (1..=36_525 * DAY).contains(seconds));
+        let seconds = seconds(text).filter(|seconds| (1..=36_525 * DAY_S).contains(seconds));
         seconds.map(Duration::from_secs).map(RelativeExpiry).ok_or(MalformedExpiry)
     }
+}
+
+/// How long a key that is rotated goes on, as `24h`: a whole number and one of `s`, `m`, `h`, `d`, `w`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace(pub Duration);
+
+/// A day.
+impl Default for Grace {
+    fn default() -> Grace {
+        Grace(Duration::from_secs(DAY_S))
+    }
+}
+
+/// The text is not the grace of a rotation.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a whole number and one of s, m, h or d, as 24h; 0s to 7d")]
+pub struct MalformedGrace;
+
+impl FromStr for Grace {
+    type Err = MalformedGrace;
+
+    fn from_str(text: &str) -> Result<Grace, MalformedGrace> {
+        let grace = seconds(text).map(Duration::from_secs).filter(|&grace| grace <= MAX_GRACE);
+        grace.map(Grace).ok_or(MalformedGrace)
+    }
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let unit = match text.as_bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 60 * 60,
+        b'd' => DAY_S,
+        b'w' => 7 * DAY_S,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    let count: u64 = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    count.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -189,5 +226,16 @@ mod tests {
         {
             assert_eq!(bad.parse::<RelativeExpiry>(), Err(MalformedExpiry), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_grace_is_at_most_a_week() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("24h", 86_400), ("7d", 604_800), ("1w", 604_800)] {
+            assert_eq!(text.parse(), Ok(Grace(Duration::from_secs(seconds))));
+        }
+        for bad in ["", "0", "8d", "169h", "-1s", "1.5h", "é", "99999999999999999999w"] {
+            assert_eq!(bad.parse::<Grace>(), Err(MalformedGrace), "{bad}");
+        }
+        assert!(grace(MAX_GRACE).is_ok() && grace(MAX_GRACE + Duration::from_millis(1)).is_err());
     }
 }

@@ -50,13 +50,8 @@ impl From<serde_json::Error> for MalformedEvent {
 
 impl EventKind {
     /// Every kind, for metrics that are resolved once.
-    pub const ALL: [EventKind; 5] = [
-        EventKind::Created,
-        EventKind::Revoked,
-        EventKind::Changed,
-        EventKind::Fleet,
-        EventKind::Canary,
-    ];
+    pub const ALL: [EventKind; 5] =
+        [EventKind::Created, EventKind::Revoked, EventKind::Changed, EventKind::Fleet, EventKind::Canary];
 
     /// The wire form.
     pub const fn as_str(self) -> &'static str {

@@ -66,7 +66,8 @@ impl FromStr for GatewayId {
     type Err = MalformedGatewayId;
 
     fn from_str(text: &str) -> Result<GatewayId, MalformedGatewayId> {
-        let digits = text.strip_prefix("gw_").filter(|digits| digits.len() == 16).ok_or(MalformedGatewayId)?;
+        let digits =
+            text.strip_prefix("gw_").filter(|digits| digits.len() == 16).ok_or(MalformedGatewayId)?;
         if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(MalformedGatewayId);
         }

@@ -348,11 +348,20 @@ fn describe() {
     describe_histogram!("keygate_event_propagation_seconds", "From the store's write to the effect here.");
     describe_counter!("keygate_feed_gaps_total", "Times that a shard's events may have been missed.");
     describe_gauge!("keygate_feed_lag_events", "Events in the store's logs that were not applied here yet.");
-    describe_counter!("keygate_refreshes_total", "Records in use that were looked up again, by how that ended.");
+    describe_counter!(
+        "keygate_refreshes_total",
+        "Records in use that were looked up again, by how that ended."
+    );
     describe_counter!("keygate_clock_steps_total", "Times that a clock was set to another time of day.");
     describe_gauge!("keygate_clock_offset_seconds", "How far this machine's clock is ahead of the fleet's.");
-    describe_counter!("keygate_dead_key_attempts_total", "Requests with a key that is revoked or has expired.");
-    describe_gauge!("keygate_revocations_pending", "Revocations in force here that the store does not have yet.");
+    describe_counter!(
+        "keygate_dead_key_attempts_total",
+        "Requests with a key that is revoked or has expired."
+    );
+    describe_gauge!(
+        "keygate_revocations_pending",
+        "Revocations in force here that the store does not have yet."
+    );
     describe_counter!(
         "keygate_revocations_reasserted_total",
         "Revocations that a store had lost and was told again."

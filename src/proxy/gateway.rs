@@ -14,7 +14,8 @@ use hyper::body::{Body, Incoming};
 use crate::clock::{Clock, Moment};
 use crate::model::{Denial, KeyFormat, KeyId};
 use crate::observe::{Metrics, Outcome, RequestScope};
-use crate::usage::Usage;
+use crate::usage::{Usage, Use};
+use crate::verify::policy::Permit;
 use crate::verify::{Verifier, policy};
 
 use super::body::{RequestBody, ResponseBody};
@@ -86,6 +87,9 @@ impl Gateway {
             }
             Err(rejection) => {
                 scope.end(Outcome::Denied(rejection.denial));
+                if let Some(dead) = rejection.dead_key() {
+                    self.shared.usage.note(dead, Use::Refused, passage.began.wall);
+                }
                 passage.log_refusal(&rejection);
                 passage.refuse(rejection.denial, has_body)
             }
@@ -114,7 +118,7 @@ impl Gateway {
 
         let permit = policy::permit(verified, &self.upstreams.facts(), clock.now())?; // proof, made only here
         passage.key_id = Some(permit.key_id());
-        usage.touch(permit.key_id(), passage.began.wall);
+        usage.note(permit.key_id(), kind_of_use(&permit), passage.began.wall);
 
         headers::identify(
             &mut head.headers,
@@ -151,6 +155,10 @@ impl Gateway {
         let mut random = self.random.borrow_mut();
         TraceId { trace: random.u128(..), span: random.u64(..) }
     }
+}
+
+fn kind_of_use(permit: &Permit) -> Use {
+    if permit.is_in_grace() { Use::InGrace } else { Use::Permitted }
 }
 
 /// One request on its way, and what the log will say of it.
@@ -194,7 +202,7 @@ impl Passage {
 
     fn log_refusal(&self, rejection: &Rejection) {
         let request_id = self.request_id.as_str();
-        let key_id = self.key_id.map(tracing::field::display);
+        let key_id = self.key_id.or(rejection.key_id).map(tracing::field::display);
         let code = rejection.denial.code();
         match &rejection.cause {
             Some(cause) if rejection.denial.is_upstreams() => {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::model::Denial;
+use crate::model::{Denial, KeyId};
+use crate::verify::Refused;
 
 /// A refused request: why, and for the log, what caused it.
 #[derive(Debug, thiserror::Error)]
@@ -20,18 +21,33 @@ pub struct Rejection {
     /// The cause, which the client is not told.
     #[source]
     pub cause: Option<Box<dyn Error + Send + Sync>>,
+    /// The key that was refused, where it is known; the client is not told.
+    pub key_id: Option<KeyId>,
 }
 
 impl Rejection {
     /// A refusal with its cause.
     pub fn because(denial: Denial, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Rejection {
-        Rejection { denial, cause: Some(cause.into()) }
+        Rejection { denial, cause: Some(cause.into()), key_id: None }
     }
 }
 
 impl From<Denial> for Rejection {
     fn from(denial: Denial) -> Rejection {
-        Rejection { denial, cause: None }
+        Rejection { denial, cause: None, key_id: None }
+    }
+}
+
+impl From<Refused> for Rejection {
+    fn from(Refused { denial, key_id }: Refused) -> Rejection {
+        Rejection { denial, cause: None, key_id }
+    }
+}
+
+impl Rejection {
+    /// The key, if it was refused because it is dead: somebody goes on to use it, and its owner should know.
+    pub fn dead_key(&self) -> Option<KeyId> {
+        self.key_id.filter(|_| matches!(self.denial, Denial::KeyRevoked | Denial::KeyExpired))
     }
 }
 

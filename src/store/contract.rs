@@ -2,13 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
-    Creation, Cursor, FleetSettings, KeyStore, KeyUse, ListQuery, Page, StoreError, StoredKey, UsageBatch,
+    Activity, Creation, Cursor, FleetSettings, KeyStore, KeyUse, ListQuery, Page, Rotation, StoreError,
+    StoredKey, UsageBatch,
 };
-use crate::model::{Environment, Event, EventKind, KeyHash, KeyId, KeyRecord, KeyStatus, Shard, Timestamp};
+use crate::model::{
+    Environment, Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, KeyStatus, Member, Nonce,
+    SHARDS, Shard, Timestamp,
+};
 
 /// A store under test, and how to look behind it.
 #[async_trait]
@@ -39,14 +44,23 @@ macro_rules! contract_suite {
             an_unknown_key_cannot_be_revoked
             of_many_revocations_one_is_the_first
             a_record_created_as_revoked_is_revoked
+            a_lost_revocation_is_marked_again
+            a_hash_can_be_revoked_without_a_key
+            a_rotation_is_one_step_and_tells_both_keys
+            a_rotation_that_may_not_be_changes_nothing
+            of_many_rotations_of_one_key_one_wins
+            a_rotated_key_can_be_revoked_at_once
             the_list_is_newest_first_and_filtered
             pages_lose_and_double_nothing
             a_page_that_ends_exactly_is_the_last
-            last_use_never_goes_backwards
+            dates_never_go_backwards
             a_repeated_batch_counts_once
             uses_of_unknown_keys_do_no_harm
             the_fleet_is_founded_once
             the_switch_for_unchecked_keys_stays
+            a_canary_is_told_once_in_an_interval_and_changes_nothing
+            who_attends_is_on_the_roll_until_it_leaves
+            a_store_that_is_well_says_so_and_accepts_itself
             what_was_written_survives_reopening
         }
     };
@@ -82,6 +96,30 @@ pub(super) fn record(number: u32) -> KeyRecord {
         created_at: Timestamp::from_millis(1_764_000_000_000 + i64::from(number / 7)),
         expires_at: None,
         revoked_at: None,
+        retires_at: None,
+        replaced_by: None,
+        replaces: None,
+    }
+}
+
+/// A key in the shard of `old`, to take its place.
+pub(super) fn successor(old: &KeyRecord, number: u8) -> KeyRecord {
+    let mut hash = [number; 32];
+    hash[0] = old.hash.as_bytes()[0];
+    let hash = KeyHash::from_bytes(hash);
+    KeyRecord { id: KeyId::new(Shard::of(&hash), [number; 10]), hash, ..old.clone() }
+}
+
+/// The line of gateway `number`.
+pub(super) fn member(number: u64, beat: u64) -> Member {
+    Member {
+        id: GatewayId::from_u64(number),
+        name: format!("host-{number}:8080"),
+        version: "0.1.0".to_owned(),
+        started_at: Timestamp::from_millis(1_764_000_000_000),
+        max_staleness_ms: 300_000,
+        beat,
+        positions: vec![Head { seq: u64::MAX - number, nonce: Nonce::from_u64(number) }; SHARDS],
     }
 }
 
@@ -119,14 +157,14 @@ pub(super) async fn a_created_key_is_there(subject: Box<dyn Subject>) {
     let (store, new) = (subject.store(), record(1));
     let before = subject.now().await;
     assert_eq!(store.create(&new).await.unwrap(), Creation::Created);
-    let stored = StoredKey { record: new.clone(), last_used_at: None, uses: 0 };
+    let stored = StoredKey { record: new.clone(), activity: Activity::default() };
     assert_eq!(store.find(&new.hash).await.unwrap().as_ref(), Some(&new));
     assert_eq!(store.get(&new.id).await.unwrap().as_ref(), Some(&stored));
     assert_eq!(store.list(&everything(10)).await.unwrap(), Page { keys: vec![stored], next: None });
 
     let events = subject.events().await;
     assert_eq!(events.len(), 1);
-    assert_eq!((events[0].kind, events[0].hash), (EventKind::Created, new.hash));
+    assert_eq!((events[0].kind, events[0].hash, events[0].id), (EventKind::Created, new.hash, Some(new.id)));
     assert!(before <= events[0].at && events[0].at <= subject.now().await, "told by the store's clock");
 }
 
@@ -191,6 +229,9 @@ pub(super) async fn any_record_comes_back_as_it_was(subject: Box<dyn Subject>) {
             created_at: Timestamp::from_millis(-1_234),
             expires_at: Some(Timestamp::from_millis(4_102_444_799_999)),
             revoked_at: Some(Timestamp::from_millis(1_764_000_000_001)),
+            retires_at: Some(Timestamp::from_millis(1_764_000_000_002)),
+            replaced_by: Some(record(number + 100).id),
+            replaces: Some(record(number + 200).id),
             ..record(number)
         };
         assert_eq!(store.create(&odd).await.unwrap(), Creation::Created);
@@ -262,6 +303,140 @@ pub(super) async fn a_record_created_as_revoked_is_revoked(subject: Box<dyn Subj
     assert_eq!((again.newly, again.record.revoked_at), (false, moment));
 }
 
+pub(super) async fn a_lost_revocation_is_marked_again(subject: Box<dyn Subject>) {
+    let (store, key) = (subject.store(), record(1));
+    store.create(&key).await.unwrap();
+    let before = subject.now().await;
+    assert!(store.assert_revoked(&key.hash).await.unwrap(), "it had been lost");
+    let found = store.find(&key.hash).await.unwrap().unwrap();
+    assert!(found.revoked_at.is_some_and(|at| before <= at), "the moment is the store's");
+    assert_eq!(kinds_told(&*subject, &key.hash).await, [EventKind::Created, EventKind::Revoked]);
+
+    subject.let_time_pass().await;
+    assert!(!store.assert_revoked(&key.hash).await.unwrap(), "it is there");
+    assert_eq!(store.find(&key.hash).await.unwrap(), Some(found.clone()), "the first moment stands");
+    assert_eq!(kinds_told(&*subject, &key.hash).await.len(), 2, "nothing is told that was known");
+    let again = store.revoke(&key.id).await.unwrap().unwrap();
+    assert_eq!((again.newly, again.record), (false, found));
+}
+
+pub(super) async fn a_hash_can_be_revoked_without_a_key(subject: Box<dyn Subject>) {
+    let (store, key, other) = (subject.store(), record(1), record(2));
+    store.create(&other).await.unwrap();
+    assert!(store.assert_revoked(&key.hash).await.unwrap());
+    assert!(!store.assert_revoked(&key.hash).await.unwrap());
+    assert_eq!(kinds_told(&*subject, &key.hash).await, [EventKind::Revoked]);
+
+    drop(store);
+    let subject = subject.reopen().await;
+    let store = subject.store();
+    assert_eq!(store.create(&key).await.unwrap(), Creation::AlreadyThere, "no such key can be made");
+    assert_eq!(store.find(&key.hash).await.unwrap(), None);
+    assert_eq!(store.get(&key.id).await.unwrap(), None);
+    assert_eq!(store.list(&everything(10)).await.unwrap().keys.len(), 1);
+    assert!(!store.assert_revoked(&key.hash).await.unwrap());
+
+    let predecessor = successor(&key, 9);
+    store.create(&predecessor).await.unwrap();
+    let rotation = store.rotate(&predecessor.id, &key, key.created_at).await.unwrap();
+    assert_eq!(rotation, Some(Rotation::AlreadyThere), "nor by a rotation");
+    assert_eq!(store.get(&predecessor.id).await.unwrap().unwrap().record, predecessor);
+}
+
+pub(super) async fn a_rotation_is_one_step_and_tells_both_keys(subject: Box<dyn Subject>) {
+    let (store, old) = (subject.store(), record(1));
+    let new = successor(&old, 7);
+    let retires_at = Timestamp::from_millis(1_764_000_600_000);
+    store.create(&old).await.unwrap();
+    let rotation = store.rotate(&old.id, &new, retires_at).await.unwrap();
+    let Some(Rotation::Rotated { old: retired, .. }) = rotation else { panic!("{rotation:?}") };
+    let expected = KeyRecord { retires_at: Some(retires_at), replaced_by: Some(new.id), ..old.clone() };
+    assert_eq!(retired, expected);
+    let new = KeyRecord { replaces: Some(old.id), ..new };
+
+    drop(store);
+    let subject = subject.reopen().await;
+    let store = subject.store();
+    assert_eq!(store.find(&old.hash).await.unwrap(), Some(expected.clone()));
+    assert_eq!(store.get(&old.id).await.unwrap().map(|key| key.record), Some(expected));
+    assert_eq!(store.find(&new.hash).await.unwrap().as_ref(), Some(&new));
+    assert_eq!(store.get(&new.id).await.unwrap().map(|key| key.record).as_ref(), Some(&new));
+    let its_team = ListQuery { team: Some(new.team.clone()), ..everything(10) };
+    for query in [everything(10), its_team] {
+        let listed = store.list(&query).await.unwrap().keys;
+        assert_eq!(listed.iter().map(|key| key.record.id).collect::<HashSet<_>>(), [old.id, new.id].into());
+    }
+    let told: Vec<_> =
+        subject.events().await.iter().map(|event| (event.kind, event.hash, event.id)).collect();
+    let expected = [
+        (EventKind::Created, old.hash, Some(old.id)),
+        (EventKind::Created, new.hash, Some(new.id)),
+        (EventKind::Changed, old.hash, Some(old.id)),
+    ];
+    assert_eq!(told, expected);
+}
+
+pub(super) async fn a_rotation_that_may_not_be_changes_nothing(subject: Box<dyn Subject>) {
+    let store = subject.store();
+    let retires_at = Timestamp::from_millis(1_764_000_600_000);
+    let (revoked, rotated, active) = (record(1), record(2), record(3));
+    for key in [&revoked, &rotated, &active] {
+        store.create(key).await.unwrap();
+    }
+    store.revoke(&revoked.id).await.unwrap();
+    store.rotate(&rotated.id, &successor(&rotated, 7), retires_at).await.unwrap();
+    let same_hash = KeyRecord { id: successor(&active, 8).id, ..active.clone() };
+    let same_id = KeyRecord { id: active.id, ..successor(&active, 8) };
+    let unknown = record(4);
+    let (listed, told) = (store.list(&everything(10)).await.unwrap(), subject.events().await.len());
+    assert_eq!(listed.keys.len(), 4);
+
+    for (old, new, expected) in [
+        (&revoked, successor(&revoked, 8), Some(Rotation::Revoked)),
+        (&rotated, successor(&rotated, 8), Some(Rotation::RotatedBefore)),
+        (&active, same_hash, Some(Rotation::AlreadyThere)),
+        (&active, same_id, Some(Rotation::AlreadyThere)),
+        (&unknown, successor(&unknown, 8), None),
+    ] {
+        assert_eq!(store.rotate(&old.id, &new, retires_at).await.unwrap(), expected);
+    }
+    assert_eq!(store.list(&everything(10)).await.unwrap(), listed);
+    assert_eq!(subject.events().await.len(), told, "what did not happen is not told");
+}
+
+pub(super) async fn of_many_rotations_of_one_key_one_wins(subject: Box<dyn Subject>) {
+    let (store, old) = (subject.store(), record(1));
+    store.create(&old).await.unwrap();
+    let rotations: Vec<_> = (0..16)
+        .map(|rival| {
+            let (store, id, new) = (Arc::clone(&store), old.id, successor(&old, rival));
+            tokio::spawn(async move { (store.rotate(&id, &new, new.created_at).await.unwrap(), new.id) })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for rotation in rotations {
+        match rotation.await.unwrap() {
+            (Some(Rotation::Rotated { .. }), id) => winners.push(id),
+            (outcome, _) => assert_eq!(outcome, Some(Rotation::RotatedBefore)),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(store.find(&old.hash).await.unwrap().unwrap().replaced_by, Some(winners[0]));
+    assert_eq!(store.list(&everything(20)).await.unwrap().keys.len(), 2);
+}
+
+pub(super) async fn a_rotated_key_can_be_revoked_at_once(subject: Box<dyn Subject>) {
+    let (store, old) = (subject.store(), record(1));
+    let new = successor(&old, 7);
+    store.create(&old).await.unwrap();
+    store.rotate(&old.id, &new, Timestamp::from_millis(i64::MAX)).await.unwrap();
+    let revocation = store.revoke(&old.id).await.unwrap().unwrap();
+    assert!(revocation.newly && revocation.record.revoked_at.is_some());
+    assert_eq!(revocation.record.replaced_by, Some(new.id), "what it was is still known");
+    assert_eq!(store.find(&old.hash).await.unwrap(), Some(revocation.record));
+    assert_eq!(store.find(&new.hash).await.unwrap().unwrap().revoked_at, None, "its successor lives");
+}
+
 pub(super) async fn the_list_is_newest_first_and_filtered(subject: Box<dyn Subject>) {
     let store = subject.store();
     let now = Timestamp::from_millis(1_764_000_500_000);
@@ -271,12 +446,21 @@ pub(super) async fn the_list_is_newest_first_and_filtered(subject: Box<dyn Subje
         record.expires_at = Some(Timestamp::from_millis(now.as_millis() + number % 3 - 1));
         store.create(record).await.unwrap();
     }
+    // One in four was rotated; the graces end as the keys do, in another order.
+    for number in (0..60).step_by(4) {
+        let new = successor(&records[number], 100 + number as u8);
+        let retires_at = Timestamp::from_millis(now.as_millis() + (number / 4 % 3) as i64 - 1);
+        let rotation = store.rotate(&records[number].id, &new, retires_at).await.unwrap();
+        let Some(Rotation::Rotated { old, .. }) = rotation else { panic!("{rotation:?}") };
+        records.push(KeyRecord { replaces: Some(old.id), ..new });
+        records[number] = old;
+    }
     for record in records.iter_mut().step_by(5) {
         *record = store.revoke(&record.id).await.unwrap().unwrap().record;
     }
     records.sort_by_key(|record| std::cmp::Reverse((record.created_at, record.id)));
 
-    let statuses = [KeyStatus::Active, KeyStatus::Expired, KeyStatus::Revoked];
+    let statuses = [KeyStatus::Active, KeyStatus::Rotating, KeyStatus::Expired, KeyStatus::Revoked];
     for team in [None, Some("acme"), Some("globex"), Some("nobody")] {
         for environment in [None, Some(Environment::Live), Some(Environment::Sandbox)] {
             for status in [None].into_iter().chain(statuses.map(Some)) {
@@ -338,48 +522,64 @@ pub(super) async fn a_page_that_ends_exactly_is_the_last(subject: Box<dyn Subjec
     assert_eq!((first.keys.len(), second.keys.len(), second.next), (2, 2, None));
 }
 
-pub(super) async fn last_use_never_goes_backwards(subject: Box<dyn Subject>) {
+pub(super) async fn dates_never_go_backwards(subject: Box<dyn Subject>) {
     let (store, key) = (subject.store(), record(1));
     store.create(&key).await.unwrap();
-    let at = |millis: i64| Timestamp::from_millis(1_764_000_000_000 + millis);
-    for (batch, moment, latest, uses) in [(1, 500, 500, 3), (2, 200, 500, 6), (3, 501, 501, 9)] {
-        store.record_uses(&batch_of(batch, &[(key.id, at(moment), 3)])).await.unwrap();
-        let stored = store.get(&key.id).await.unwrap().unwrap();
-        assert_eq!((stored.last_used_at, stored.uses), (Some(at(latest)), uses));
+    let at = |millis: i64| Some(Timestamp::from_millis(1_764_000_000_000 + millis));
+    let used =
+        |millis| Activity { last_used_at: at(millis), uses: 3, uses_in_grace: 1, ..Activity::default() };
+    let refused = |millis| Activity { last_refused_at: at(millis), refusals: 2, ..Activity::default() };
+    let mut expected = Activity::default();
+    for (batch, activity) in
+        (1..).zip([used(500), used(200), refused(900), used(501), refused(899), refused(901)])
+    {
+        store.record_uses(&batch_of(batch, &[(key.id, activity)])).await.unwrap();
+        expected.merge(activity);
+        assert_eq!(store.get(&key.id).await.unwrap().unwrap().activity, expected);
     }
-    let listed = store.list(&everything(1)).await.unwrap().keys;
-    assert_eq!((listed[0].last_used_at, listed[0].uses), (Some(at(501)), 9));
-    assert_eq!(subject.events().await.len(), 1, "a use is no change of the key");
+    assert_eq!((expected.last_used_at, expected.last_refused_at), (at(501), at(901)));
+    assert_eq!((expected.uses, expected.uses_in_grace, expected.refusals), (9, 3, 6));
+    assert_eq!(store.list(&everything(1)).await.unwrap().keys[0].activity, expected);
+    assert_eq!(store.find(&key.hash).await.unwrap(), Some(key), "a use is no change of the key");
+    assert_eq!(subject.events().await.len(), 1);
 }
 
 pub(super) async fn a_repeated_batch_counts_once(subject: Box<dyn Subject>) {
     let (store, key) = (subject.store(), record(1));
     store.create(&key).await.unwrap();
-    let batch = batch_of(u128::MAX, &[(key.id, Timestamp::from_millis(1), 5)]);
+    let moment = Some(Timestamp::from_millis(1));
+    let activity =
+        Activity { last_used_at: moment, uses: 5, uses_in_grace: 2, last_refused_at: moment, refusals: 3 };
+    let batch = batch_of(u128::MAX, &[(key.id, activity)]);
     for _ in 0..3 {
         store.record_uses(&batch).await.unwrap();
     }
-    assert_eq!(store.get(&key.id).await.unwrap().unwrap().uses, 5);
+    assert_eq!(store.get(&key.id).await.unwrap().unwrap().activity, activity);
     store.record_uses(&UsageBatch { id: 0, ..batch }).await.unwrap();
-    assert_eq!(store.get(&key.id).await.unwrap().unwrap().uses, 10);
+    let twice = Activity { uses: 10, uses_in_grace: 4, refusals: 6, ..activity };
+    assert_eq!(store.get(&key.id).await.unwrap().unwrap().activity, twice);
 }
 
 pub(super) async fn uses_of_unknown_keys_do_no_harm(subject: Box<dyn Subject>) {
     let (store, key) = (subject.store(), record(1));
     store.create(&key).await.unwrap();
     let unknown = KeyId::new(key.id.shard(), [0xee; 10]);
-    let moment = Timestamp::from_millis(1_764_000_000_000);
-    store.record_uses(&batch_of(1, &[(unknown, moment, 1), (key.id, moment, 2)])).await.unwrap();
+    store.record_uses(&batch_of(1, &[(unknown, uses(1)), (key.id, uses(2))])).await.unwrap();
     store.record_uses(&batch_of(2, &[])).await.unwrap();
     assert_eq!(store.get(&unknown).await.unwrap(), None);
     assert_eq!(store.list(&everything(10)).await.unwrap().keys.len(), 1);
-    assert_eq!(store.get(&key.id).await.unwrap().unwrap().uses, 2);
+    assert_eq!(store.get(&key.id).await.unwrap().unwrap().activity, uses(2));
 }
 
 /// A batch in the shard of `record(1)`.
-fn batch_of(id: u128, uses: &[(KeyId, Timestamp, u64)]) -> UsageBatch {
-    let uses = uses.iter().map(|&(id, last_used_at, count)| KeyUse { id, last_used_at, count });
+fn batch_of(id: u128, uses: &[(KeyId, Activity)]) -> UsageBatch {
+    let uses = uses.iter().map(|&(id, activity)| KeyUse { id, activity });
     UsageBatch { id, shard: record(1).id.shard(), uses: uses.collect() }
+}
+
+fn uses(count: u64) -> Activity {
+    let last_used_at = Some(Timestamp::from_millis(1_764_000_000_000));
+    Activity { last_used_at, uses: count, ..Activity::default() }
 }
 
 pub(super) async fn the_fleet_is_founded_once(subject: Box<dyn Subject>) {
@@ -415,13 +615,80 @@ pub(super) async fn the_switch_for_unchecked_keys_stays(subject: Box<dyn Subject
     assert_eq!(subject.store().fleet().await.unwrap(), expected);
 }
 
+pub(super) async fn a_canary_is_told_once_in_an_interval_and_changes_nothing(subject: Box<dyn Subject>) {
+    let (store, key) = (subject.store(), record(1));
+    store.create(&key).await.unwrap();
+    let before = store.list(&everything(10)).await.unwrap();
+    let shard = Shard::all().nth(11).unwrap();
+    let hash = Event::canary(shard, Timestamp::from_millis(0)).hash;
+    for _ in 0..3 {
+        store.canary(shard, Duration::from_secs(3_600)).await.unwrap();
+    }
+    assert_eq!(kinds_told(&*subject, &hash).await, [EventKind::Canary]);
+    let told = subject.events().await.into_iter().find(|event| event.kind == EventKind::Canary).unwrap();
+    assert_eq!(told, Event::canary(shard, told.at));
+    assert_eq!(store.list(&everything(10)).await.unwrap(), before);
+    assert_eq!(store.find(&hash).await.unwrap(), None);
+
+    let other = Shard::all().nth(12).unwrap();
+    let hash = Event::canary(other, Timestamp::from_millis(0)).hash;
+    store.canary(other, Duration::from_millis(1)).await.unwrap();
+    for _ in 0..1_000 {
+        if kinds_told(&*subject, &hash).await.len() > 1 {
+            return;
+        }
+        subject.let_time_pass().await;
+        store.canary(other, Duration::from_millis(1)).await.unwrap();
+    }
+    panic!("no second canary once the interval is over");
+}
+
+pub(super) async fn who_attends_is_on_the_roll_until_it_leaves(subject: Box<dyn Subject>) {
+    let store = subject.store();
+    let roll = async || {
+        let mut members = store.roll().await.unwrap();
+        members.sort_by_key(|member| member.id);
+        members
+    };
+    assert_eq!(roll().await, []);
+    store.attend(&member(2, 1)).await.unwrap();
+    store.attend(&member(1, 1)).await.unwrap();
+    store.attend(&member(2, 2)).await.unwrap();
+    assert_eq!(roll().await, [member(1, 1), member(2, 2)], "one line each, the last one");
+
+    store.leave(member(2, 0).id, Some(1)).await.unwrap();
+    assert_eq!(roll().await, [member(1, 1), member(2, 2)], "it has been heard of since");
+    store.leave(member(2, 0).id, Some(2)).await.unwrap();
+    assert_eq!(roll().await, [member(1, 1)]);
+    for _ in 0..2 {
+        store.leave(member(1, 0).id, None).await.unwrap();
+    }
+    store.leave(member(1, 0).id, Some(7)).await.unwrap();
+    assert_eq!(roll().await, []);
+    assert_eq!(subject.events().await, [], "no key's business");
+}
+
+pub(super) async fn a_store_that_is_well_says_so_and_accepts_itself(subject: Box<dyn Subject>) {
+    let store = subject.store();
+    let fleet = store.fleet().await.unwrap();
+    store.create(&record(1)).await.unwrap();
+    let report = store.inspect().await.unwrap();
+    assert_eq!((&report.ours, &report.found), (&Some(fleet.store_id.clone()), &Some(fleet.store_id.clone())));
+    assert_eq!(report.mismatch, None);
+    assert!(report.entries > 0);
+    store.accept(Some(&fleet.store_id)).await.unwrap();
+    assert_eq!(store.fleet().await.unwrap(), fleet);
+    assert_eq!(store.find(&record(1).hash).await.unwrap(), Some(record(1)));
+    assert_eq!(store.inspect().await.unwrap(), report);
+}
+
 pub(super) async fn what_was_written_survives_reopening(subject: Box<dyn Subject>) {
     let (kept, revoked) = (record(1), record(2));
     for key in [&kept, &revoked] {
         subject.store().create(key).await.unwrap();
     }
     let revocation = subject.store().revoke(&revoked.id).await.unwrap().unwrap();
-    let used = batch_of(7, &[(kept.id, Timestamp::from_millis(1_764_000_000_000), 4)]);
+    let used = batch_of(7, &[(kept.id, uses(4))]);
     subject.store().record_uses(&used).await.unwrap();
 
     let subject = subject.reopen().await;
@@ -429,5 +696,5 @@ pub(super) async fn what_was_written_survives_reopening(subject: Box<dyn Subject
     assert_eq!(store.find(&kept.hash).await.unwrap(), Some(kept.clone()));
     assert_eq!(store.find(&revoked.hash).await.unwrap(), Some(revocation.record));
     store.record_uses(&used).await.unwrap();
-    assert_eq!(store.get(&kept.id).await.unwrap().unwrap().uses, 4, "the batch is still known");
+    assert_eq!(store.get(&kept.id).await.unwrap().unwrap().activity, uses(4), "the batch is still known");
 }

@@ -80,6 +80,10 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Takes a gateway off the roll; with a `beat`, only if its line still has that one.
     async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError>;
 
+    /// Whether each of these places is in the log of `shard` as it is now: then whoever stands there has applied all
+    /// that is in the log before.
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError>;
+
     /// Everybody on the roll, in no order.
     async fn roll(&self) -> Result<Vec<Member>, StoreError>;
 
@@ -191,6 +195,7 @@ pub enum Told {
 
 /// What became of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one a rotation, and nobody keeps it")]
 pub enum Rotation {
     /// Both keys are in the store.
     Rotated {
@@ -233,13 +238,19 @@ pub struct StoreReport {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// It has lost everything.
-    #[error("it is empty, though it must not be: restore it, or accept it as it is with `keygate store accept`")]
+    #[error(
+        "it is empty, though it must not be: restore it, or accept it as it is with `keygate store accept`"
+    )]
     Empty,
     /// It holds something, and no identity of keygate's.
-    #[error("it holds something and has no identity, or only a part of one: restore it, or accept it as it is with `keygate store accept`")]
+    #[error(
+        "it holds something and has no identity, or only a part of one: restore it, or accept it as it is with `keygate store accept`"
+    )]
     Nameless,
     /// It is another fleet's.
-    #[error("it is the store {found} and not {ours}: correct its address, or accept it with `keygate store accept`")]
+    #[error(
+        "it is the store {found} and not {ours}: correct its address, or accept it with `keygate store accept`"
+    )]
     Foreign {
         /// Its identity.
         found: String,

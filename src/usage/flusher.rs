@@ -14,9 +14,9 @@ use std::time::Duration;
 use crate::model::{KeyId, SHARDS, Shard};
 use crate::observe::Metrics;
 use crate::observe::metrics::{StoreOperation, StoreResult};
-use crate::store::{KeyStore, KeyUse, StoreError, UsageBatch};
+use crate::store::{Activity, KeyStore, KeyUse, StoreError, UsageBatch};
 
-use super::{Note, Usage};
+use super::Usage;
 
 /// Takes notes from [`Usage`] and writes them.
 pub struct Flusher {
@@ -34,7 +34,7 @@ struct Outbox {
     /// Sent, and not known to have arrived.
     sent: Option<UsageBatch>,
     /// To be sent after it.
-    waiting: HashMap<KeyId, Note>,
+    waiting: HashMap<KeyId, Activity>,
 }
 
 impl Flusher {
@@ -69,12 +69,12 @@ impl Flusher {
                 Ok(()) => {}
                 // The store is away: the others would only wait for the same deadline.
                 Err(failure @ (StoreError::TimedOut(_) | StoreError::Unavailable(_))) => {
-                    tracing::warn!(error = %failure, "last-used dates could not be written; kept for the next flush");
+                    tracing::warn!(error = %failure, "uses of keys could not be written; kept for the next flush");
                     break;
                 }
                 // One shard that cannot be written must not hold up the others.
                 Err(failure) => {
-                    tracing::error!(error = %failure, %shard, "last-used dates could not be written")
+                    tracing::error!(error = %failure, %shard, "uses of keys could not be written")
                 }
             }
         }
@@ -125,9 +125,7 @@ impl Outbox {
     fn next(&mut self, shard: Shard, waiting: &mut usize) -> Option<&UsageBatch> {
         if self.sent.is_none() && !self.waiting.is_empty() {
             *waiting -= self.waiting.len();
-            let uses = self.waiting.drain();
-            let uses =
-                uses.map(|(id, note)| KeyUse { id, last_used_at: note.last_used_at, count: note.count });
+            let uses = self.waiting.drain().map(|(id, activity)| KeyUse { id, activity });
             self.sent = Some(UsageBatch { id: random_id(), shard, uses: uses.collect() });
         }
         self.sent.as_ref()

@@ -1,7 +1,8 @@
-//! When was a key last used?
+//! When was a key last used, and who still tries one that is dead?
 //!
 //! A request leaves a note in memory and goes on; the [`flusher`] writes the notes to the store in batches. The
-//! latest use of a key wins, and uses are counted. What cannot be written yet is kept and merged, up to a bound.
+//! latest use of a key wins, and uses are counted; so are attempts with a key that is revoked or has expired, which
+//! are evidence of a leak or of a forgotten service. What cannot be written yet is kept and merged, up to a bound.
 
 pub mod flusher;
 
@@ -14,20 +15,30 @@ use dashmap::mapref::entry::Entry;
 
 use crate::model::{KeyId, Timestamp};
 use crate::observe::Metrics;
+use crate::store::Activity;
 
-type Notes = DashMap<KeyId, Note, foldhash::fast::RandomState>;
+type Notes = DashMap<KeyId, Activity, foldhash::fast::RandomState>;
 
-/// Uses of one key that are not written yet.
+/// What became of a request with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Note {
-    last_used_at: Timestamp,
-    count: u64,
+pub enum Use {
+    /// It was permitted.
+    Permitted,
+    /// It was permitted, with a key that was rotated and whose grace has not ended.
+    InGrace,
+    /// It was refused, because the key is revoked or has expired.
+    Refused,
 }
 
-impl Note {
-    fn merge(&mut self, other: Note) {
-        self.last_used_at = self.last_used_at.max(other.last_used_at);
-        self.count += other.count;
+impl Use {
+    fn at(self, at: Timestamp) -> Activity {
+        match self {
+            Use::Permitted => Activity { last_used_at: Some(at), uses: 1, ..Activity::default() },
+            Use::InGrace => {
+                Activity { last_used_at: Some(at), uses: 1, uses_in_grace: 1, ..Activity::default() }
+            }
+            Use::Refused => Activity { last_refused_at: Some(at), refusals: 1, ..Activity::default() },
+        }
     }
 }
 
@@ -55,9 +66,12 @@ impl Usage {
         }
     }
 
-    /// The key was used. Never waits for the store.
-    pub fn touch(&self, key: KeyId, at: Timestamp) {
-        let note = Note { last_used_at: at, count: 1 };
+    /// A request with the key was decided. Never waits for the store.
+    pub fn note(&self, key: KeyId, what: Use, at: Timestamp) {
+        if what == Use::Refused {
+            self.metrics.dead_key_tried();
+        }
+        let note = what.at(at);
         match self.notes.load().entry(key) {
             Entry::Occupied(mut noted) => noted.get_mut().merge(note),
             Entry::Vacant(vacant) => {
@@ -110,23 +124,44 @@ mod tests {
     async fn the_latest_use_wins_and_all_are_counted() {
         let usage = usage(10);
         for at in [5, 9, 7] {
-            usage.touch(key(1), Timestamp::from_millis(at));
+            usage.note(key(1), Use::Permitted, Timestamp::from_millis(at));
         }
         let taken = usage.take().await;
-        let expected = Note { last_used_at: Timestamp::from_millis(9), count: 3 };
-        assert_eq!(*taken.get(&key(1)).unwrap(), expected);
+        let last_used_at = Some(Timestamp::from_millis(9));
+        assert_eq!(*taken.get(&key(1)).unwrap(), Activity { last_used_at, uses: 3, ..Activity::default() });
         assert!(usage.take().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn uses_in_grace_and_attempts_after_death_are_counted_apart() {
+        let metrics = Arc::new(Metrics::new());
+        let usage = Usage::new(1, Arc::clone(&metrics));
+        let noted = [(Use::Permitted, 5), (Use::InGrace, 6), (Use::Refused, 9), (Use::Refused, 8)];
+        for (what, at) in noted {
+            usage.note(key(1), what, Timestamp::from_millis(at));
+        }
+        let expected = Activity {
+            last_used_at: Some(Timestamp::from_millis(6)),
+            uses: 2,
+            uses_in_grace: 1,
+            last_refused_at: Some(Timestamp::from_millis(9)),
+            refusals: 2,
+        };
+        // What has no room any more is still counted in total.
+        usage.note(key(2), Use::Refused, Timestamp::from_millis(10));
+        assert!(metrics.render().contains("keygate_dead_key_attempts_total 3"));
+        assert_eq!(*usage.take().await.get(&key(1)).unwrap(), expected);
     }
 
     #[tokio::test]
     async fn notes_are_bounded_but_noted_keys_go_on() {
         let usage = usage(2);
         for n in [1, 2, 3, 1] {
-            usage.touch(key(n), Timestamp::from_millis(i64::from(n)));
+            usage.note(key(n), Use::Permitted, Timestamp::from_millis(i64::from(n)));
         }
         assert_eq!(usage.pending(), 2);
         let taken = usage.take().await;
-        assert_eq!(taken.get(&key(1)).unwrap().count, 2);
+        assert_eq!(taken.get(&key(1)).unwrap().uses, 2);
         assert!(taken.get(&key(3)).is_none());
     }
 
@@ -138,7 +173,7 @@ mod tests {
                 let usage = Arc::clone(&usage);
                 tokio::task::spawn_blocking(move || {
                     for at in 0..20_000 {
-                        usage.touch(key(n % 2), Timestamp::from_millis(at));
+                        usage.note(key(n % 2), Use::Permitted, Timestamp::from_millis(at));
                     }
                 })
             })
@@ -148,7 +183,7 @@ mod tests {
         while writing {
             writing = writers.iter().any(|writer| !writer.is_finished());
             let taken = usage.take().await;
-            counted += taken.iter().map(|note| note.count).sum::<u64>();
+            counted += taken.iter().map(|note| note.uses).sum::<u64>();
         }
         assert_eq!(counted, 80_000);
     }

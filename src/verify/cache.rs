@@ -4,20 +4,21 @@
 //! have spaces of their own, so that a flood of unknown ones cannot push a known one out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderValue;
-use moka::sync::Cache;
-
+use crate::clock::Tick;
 use crate::model::{Environment, KeyHash, KeyId, KeyRecord, Timestamp};
+use http::HeaderValue;
 
 use super::freshness::Loaded;
+use super::memory::{Cache, Entry, Mortal};
 
 /// What one entry weighs beside its team's name, in bytes, measured from the process.
 const ENTRY_BYTES: u32 = 400;
 
 /// A record as requests need it: decoded once, when it is loaded.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CachedRecord {
     /// The key's public name.
     pub id: KeyId,
@@ -25,10 +26,14 @@ pub struct CachedRecord {
     pub team: HeaderValue,
     /// Live or Sandbox.
     pub environment: Environment,
-    /// From this moment on the key is refused.
-    pub expires_at: Option<Timestamp>,
+    /// From this moment on the key is refused: its expiry date, or the end of its grace.
+    pub ends_at: Option<Timestamp>,
+    /// Whether it was rotated, and opens only until its grace ends.
+    pub in_grace: bool,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// When somebody last had it looked up again, in nanoseconds of a [`Tick`]; 0 is never.
+    refreshed: AtomicU64,
 }
 
 /// The record has something in it that cannot be forwarded.
@@ -52,25 +57,48 @@ impl CachedRecord {
             id: record.id,
             team,
             environment: record.environment,
-            expires_at: record.expires_at,
+            ends_at: record.ends_at(),
+            in_grace: record.retires_at.is_some(),
             revoked: record.revoked_at.is_some(),
+            refreshed: AtomicU64::new(0),
         })
+    }
+
+    /// When it was last looked up again, or tried to.
+    pub fn looked_at(&self) -> Tick {
+        Tick::from_nanos(self.refreshed.load(Ordering::Relaxed))
+    }
+
+    /// It was looked up again at `now`, or tried to.
+    pub fn look_at(&self, now: Tick) {
+        self.refreshed.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether the caller, and nobody else, may have it looked up again at `now`: not within `pause` of the last time.
+    pub fn claim_refresh(&self, now: Tick, pause: Duration) -> bool {
+        let last = self.looked_at();
+        let claim = |last: Tick| {
+            self.refreshed.compare_exchange(
+                last.as_nanos(),
+                now.as_nanos(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+        };
+        now.since(last) >= pause && claim(last).is_ok()
     }
 }
 
-/// A record, and the load that brought it.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// What the load noted before it asked.
-    pub loaded: Loaded,
-    /// What it found.
-    pub record: CachedRecord,
+impl Mortal for CachedRecord {
+    fn die(&mut self) {
+        self.revoked = true;
+    }
 }
 
 /// Known and unknown keys.
 pub struct RecordCache {
-    known: Cache<KeyHash, Arc<Entry>, foldhash::fast::RandomState>,
-    unknown: Cache<KeyHash, Loaded, foldhash::fast::RandomState>,
+    known: moka::sync::Cache<KeyHash, Arc<Entry<CachedRecord>>, foldhash::fast::RandomState>,
+    unknown: moka::sync::Cache<KeyHash, Loaded, foldhash::fast::RandomState>,
 }
 
 /// How much is remembered, and how long memory is kept for it.
@@ -90,48 +118,52 @@ impl RecordCache {
     /// An empty cache.
     pub fn new(capacity: Capacity) -> RecordCache {
         RecordCache {
-            known: Cache::builder()
+            known: moka::sync::Cache::builder()
                 .max_capacity(capacity.max_bytes)
-                .weigher(|_, entry: &Arc<Entry>| ENTRY_BYTES + entry.record.team.len() as u32)
+                .weigher(|_, entry: &Arc<Entry<CachedRecord>>| ENTRY_BYTES + entry.record.team.len() as u32)
                 .time_to_live(capacity.ttl)
                 .build_with_hasher(Default::default()),
-            unknown: Cache::builder()
+            unknown: moka::sync::Cache::builder()
                 .max_capacity(capacity.unknown_entries)
                 .time_to_live(capacity.unknown_ttl)
                 .build_with_hasher(Default::default()),
         }
     }
 
-    /// The record of this hash, fresh or not.
-    pub fn known(&self, hash: &KeyHash) -> Option<Arc<Entry>> {
+    /// How many known keys there are, about.
+    pub fn entries(&self) -> u64 {
+        self.known.entry_count()
+    }
+
+    /// The hash of the known key with this id. Looks at every one: for when the store cannot be asked.
+    pub fn hash_of(&self, id: &KeyId) -> Option<KeyHash> {
+        self.known.iter().find(|(_, entry)| entry.record.id == *id).map(|(hash, _)| *hash)
+    }
+}
+
+impl Cache for RecordCache {
+    type Record = CachedRecord;
+
+    fn known(&self, hash: &KeyHash) -> Option<Arc<Entry<CachedRecord>>> {
         self.known.get(hash)
     }
 
-    /// The load that found nothing under this hash, fresh or not.
-    pub fn unknown(&self, hash: &KeyHash) -> Option<Loaded> {
+    fn unknown(&self, hash: &KeyHash) -> Option<Loaded> {
         self.unknown.get(hash)
     }
 
-    /// Found: keep it.
-    pub fn keep(&self, hash: KeyHash, entry: Arc<Entry>) {
+    fn keep(&self, hash: KeyHash, entry: Arc<Entry<CachedRecord>>) {
         self.known.insert(hash, entry);
         self.unknown.invalidate(&hash);
     }
 
-    /// Absent: remember that briefly.
-    pub fn keep_unknown(&self, hash: KeyHash, loaded: Loaded) {
+    fn keep_unknown(&self, hash: KeyHash, loaded: Loaded) {
         self.unknown.insert(hash, loaded);
         self.known.invalidate(&hash);
     }
 
-    /// Frees what is remembered of this hash. Correctness does not depend on it.
-    pub fn forget(&self, hash: &KeyHash) {
+    fn forget(&self, hash: &KeyHash) {
         self.known.invalidate(hash);
         self.unknown.invalidate(hash);
-    }
-
-    /// How many known keys there are, about.
-    pub fn entries(&self) -> u64 {
-        self.known.entry_count()
     }
 }

@@ -4,18 +4,17 @@
 //! Who joins a load that began earlier must judge its answer by its note, for it may be older than the request.
 
 use std::future::Future;
-use std::sync::Arc;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::model::KeyHash;
 
+use super::board::Board;
+
 /// Loads under way, by key. `T` is what a load brings.
-pub struct Flights<T> {
-    under_way: Arc<DashMap<KeyHash, watch::Receiver<Option<T>>, foldhash::fast::RandomState>>,
+pub struct Flights<T: Clone> {
+    board: Board<watch::Receiver<Option<T>>>,
     runtime: Handle,
 }
 
@@ -27,7 +26,7 @@ pub struct Lost;
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Loads run on `runtime`.
     pub fn on(runtime: Handle) -> Flights<T> {
-        Flights { under_way: Arc::default(), runtime }
+        Flights { board: Board::new(), runtime }
     }
 
     /// The answer of the load of `hash` that is under way, or else of a new one, which `load` begins.
@@ -42,48 +41,45 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let Some(mut answer) = self.board(hash, begin) else { return Ok(None) };
+        let Some(mut answer) = self.start(hash, begin) else { return Ok(None) };
         let brought = answer.wait_for(Option::is_some).await.map_err(|_| Lost)?;
         brought.clone().map(Some).ok_or(Lost)
     }
 
-    /// The way to the answer. Not a part of `join`, so that nothing of `begin` lives on while that waits.
-    fn board<F>(&self, hash: KeyHash, begin: impl FnOnce() -> Option<F>) -> Option<watch::Receiver<Option<T>>>
+    /// Has `hash` loaded, as [`Flights::join`] does, without waiting for it. The way to the answer.
+    pub fn start<F>(
+        &self,
+        hash: KeyHash,
+        begin: impl FnOnce() -> Option<F>,
+    ) -> Option<watch::Receiver<Option<T>>>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        match self.under_way.entry(hash) {
-            Slot::Occupied(flight) => Some(flight.get().clone()),
-            Slot::Vacant(vacant) => {
-                let load = begin()?;
-                let (tell, answer) = watch::channel(None);
-                vacant.insert(answer.clone());
-                let landing = Landing { under_way: Arc::clone(&self.under_way), hash };
-                self.runtime.spawn(async move {
-                    let brought = load.await;
-                    drop(landing);
-                    tell.send_replace(Some(brought));
-                });
-                Some(answer)
-            }
+        let (answer, begun) = self.board.join(hash, || {
+            let load = begin()?;
+            let (tell, answer) = watch::channel(None);
+            Some((answer, (load, tell)))
+        })?;
+        if let Some(((load, tell), landing)) = begun {
+            self.runtime.spawn(async move {
+                let brought = load.await;
+                drop(landing);
+                tell.send_replace(Some(brought));
+            });
         }
+        Some(answer)
     }
-}
 
-/// Takes the flight off the board when the load ends, however it ends.
-struct Landing<T> {
-    under_way: Arc<DashMap<KeyHash, watch::Receiver<Option<T>>, foldhash::fast::RandomState>>,
-    hash: KeyHash,
-}
-
-impl<T> Drop for Landing<T> {
-    fn drop(&mut self) {
-        self.under_way.remove(&self.hash);
+    /// Whether no load is under way.
+    #[cfg(test)]
+    pub(super) fn are_over(&self) -> bool {
+        self.board.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::Semaphore;
@@ -116,7 +112,7 @@ mod tests {
             assert_eq!(waiter.await.unwrap(), Ok(Some(7)));
         }
         assert_eq!(loads.load(Ordering::SeqCst), 1);
-        assert!(flights.under_way.is_empty());
+        assert!(flights.board.is_empty());
     }
 
     #[tokio::test]
@@ -141,7 +137,7 @@ mod tests {
         let flights: Flights<u8> = Flights::on(Handle::current());
         let decline = || None::<std::future::Ready<u8>>;
         assert_eq!(flights.join(HASH, decline).await, Ok(None));
-        assert!(flights.under_way.is_empty());
+        assert!(flights.board.is_empty());
     }
 
     #[tokio::test]

@@ -15,13 +15,12 @@
 //! It is looked up when a load ends: a revocation enters that set before its epoch begins, so a load of its
 //! epoch or later finds it there, and a load of an earlier epoch is refused by the barrier.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
-
 use crate::clock::Tick;
-use crate::model::{KeyHash, SHARDS, Shard};
+use crate::model::{KeyHash, KeyId, SHARDS, Shard};
+
+use super::sync::{AtomicU64, Map, Ordering, SLOTS};
 
 /// What a load noted before it asked the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +81,21 @@ pub fn judge(loaded: Loaded, known: Knowledge, now: Tick, limits: Limits) -> Ver
     }
 }
 
-/// Slots of barriers: 2^16, half a megabyte.
-const SLOTS: usize = 1 << 16;
-
 /// What this gateway knows of changes, for every key. Shared by all threads.
 pub struct Freshness {
     epoch: AtomicU64,
     barriers: Box<[AtomicU64]>,
     shards: [ShardKnowledge; SHARDS],
-    revoked: DashMap<KeyHash, (), foldhash::fast::RandomState>,
+    revoked: Map<KeyHash, Death>,
+}
+
+/// What is known of a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The key's public name, if whoever told of it knew.
+    pub id: Option<KeyId>,
+    /// When it was applied here.
+    pub at: Tick,
 }
 
 #[derive(Default)]
@@ -107,7 +112,7 @@ impl Freshness {
             epoch: AtomicU64::new(0),
             barriers: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             shards: Default::default(),
-            revoked: DashMap::default(),
+            revoked: Map::default(),
         }
     }
 
@@ -121,10 +126,20 @@ impl Freshness {
         judge(loaded, self.knowledge(hash), now, limits)
     }
 
-    /// Whether a revocation of this hash was applied here. Monotone. To be asked after a load, before its result
-    /// is used.
-    pub fn is_revoked(&self, hash: &KeyHash) -> bool {
-        self.revoked.contains_key(hash)
+    /// The revocation of this hash, if one was applied here. Monotone: see [`Freshness::forget_death`]. To be asked
+    /// after a load, before its result is used.
+    pub fn death(&self, hash: &KeyHash) -> Option<Death> {
+        self.revoked.get(hash)
+    }
+
+    /// What was revoked in a shard, as far as it is known here.
+    pub fn deaths(&self, shard: Shard) -> Vec<(KeyHash, Death)> {
+        self.revoked.pick(|hash| Shard::of(hash) == shard)
+    }
+
+    /// Frees the memory of a revocation. Only after a load that began later than it has shown that the store holds it.
+    pub fn forget_death(&self, hash: &KeyHash) {
+        self.revoked.remove(hash);
     }
 
     /// Something happened to this key. When this returns, no record loaded before is usable.
@@ -134,8 +149,8 @@ impl Freshness {
     }
 
     /// This key is dead, whatever a store says later.
-    pub fn revoke(&self, hash: &KeyHash) {
-        self.revoked.insert(*hash, ());
+    pub fn revoke(&self, hash: &KeyHash, death: Death) {
+        self.revoked.insert(*hash, death);
         self.outdate(hash);
     }
 
@@ -150,6 +165,11 @@ impl Freshness {
         self.shards[shard.index()].proof.fetch_max(at.as_nanos(), Ordering::SeqCst);
     }
 
+    /// The latest proof of the shard of this hash.
+    pub fn proof(&self, hash: &KeyHash) -> Tick {
+        Tick::from_nanos(self.shards[Shard::of(hash).index()].proof.load(Ordering::Relaxed))
+    }
+
     /// The oldest of the shards' proofs.
     pub fn oldest_proof(&self) -> Tick {
         let oldest = self.shards.iter().map(|shard| shard.proof.load(Ordering::Relaxed)).min();
@@ -157,13 +177,12 @@ impl Freshness {
     }
 
     fn knowledge(&self, hash: &KeyHash) -> Knowledge {
-        let barrier = self.barriers[slot(hash)].load(Ordering::SeqCst);
         let shard = &self.shards[Shard::of(hash).index()];
-        Knowledge {
-            barrier,
-            floor: shard.floor.load(Ordering::SeqCst),
-            proof: Tick::from_nanos(shard.proof.load(Ordering::Relaxed)),
-        }
+        // The proof first: whoever sees it must also see what was applied before it was given.
+        let proof = Tick::from_nanos(shard.proof.load(Ordering::Acquire));
+        let barrier = self.barriers[slot(hash)].load(Ordering::SeqCst);
+        let floor = shard.floor.load(Ordering::SeqCst);
+        Knowledge { barrier, floor, proof }
     }
 }
 
@@ -176,7 +195,7 @@ impl Default for Freshness {
 /// Bits of the hash that neither the shard nor a map's bucket depends on alone.
 fn slot(hash: &KeyHash) -> usize {
     let bytes = hash.as_bytes();
-    usize::from(u16::from_le_bytes([bytes[30], bytes[31]]))
+    usize::from(u16::from_le_bytes([bytes[30], bytes[31]])) % SLOTS
 }
 
 #[cfg(test)]
@@ -243,10 +262,12 @@ mod tests {
     fn what_is_revoked_stays_revoked() {
         let freshness = Freshness::new();
         let before = freshness.begin_load(at(1));
-        freshness.revoke(&hash(1));
+        let death = Death { id: None, at: at(1) };
+        freshness.revoke(&hash(1), death);
         freshness.outdate(&hash(1));
-        assert!(freshness.is_revoked(&hash(1)));
-        assert!(!freshness.is_revoked(&hash(2)));
+        assert_eq!(freshness.death(&hash(1)), Some(death));
+        assert_eq!(freshness.death(&hash(2)), None);
+        assert_eq!(freshness.deaths(Shard::of(&hash(1))), [(hash(1), death)]);
         assert_eq!(freshness.judge(&hash(1), before, at(1), LIMITS), Verdict::Outdated);
     }
 

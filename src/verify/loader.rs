@@ -9,24 +9,17 @@ use crate::observe::Metrics;
 use crate::observe::metrics::{StoreOperation, StoreResult};
 use crate::store::{FleetSettings, KeyStore, StoreError};
 
-use super::cache::{CachedRecord, Entry, RecordCache};
-use super::freshness::{Freshness, Loaded};
+use super::cache::{CachedRecord, RecordCache};
+use super::freshness::Loaded;
+use super::memory::{Answer, Memory};
 
 /// Asks the store and remembers: found is kept, absent is kept briefly, failed is not kept.
 #[derive(Clone)]
 pub(super) struct Loader {
     store: Arc<dyn KeyStore>,
-    cache: Arc<RecordCache>,
-    freshness: Arc<Freshness>,
+    memory: Arc<Memory<RecordCache>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-}
-
-/// What a load brought.
-#[derive(Clone)]
-pub(super) enum Answer {
-    Known(Arc<Entry>),
-    Unknown(Loaded),
 }
 
 /// Why a load brought nothing. Says nothing about the key.
@@ -35,6 +28,9 @@ pub(super) enum LoadFailure {
     Unavailable,
     Busy,
 }
+
+/// What a load brings.
+pub(super) type Brought = Result<Answer<CachedRecord>, LoadFailure>;
 
 impl LoadFailure {
     pub(super) fn denial(self) -> Denial {
@@ -48,30 +44,23 @@ impl LoadFailure {
 impl Loader {
     pub(super) fn new(
         store: Arc<dyn KeyStore>,
-        cache: Arc<RecordCache>,
-        freshness: Arc<Freshness>,
+        memory: Arc<Memory<RecordCache>>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Loader {
-        Loader { store, cache, freshness, clock, metrics }
+        Loader { store, memory, clock, metrics }
     }
 
     /// Begins a load. The note is taken by this call, before the future is polled and so before the store is asked.
-    pub(super) fn load(
-        &self,
-        hash: KeyHash,
-    ) -> impl Future<Output = Result<Answer, LoadFailure>> + Send + 'static {
-        let loaded = self.freshness.begin_load(self.clock.now().tick);
+    pub(super) fn load(&self, hash: KeyHash) -> impl Future<Output = Brought> + Send + 'static {
+        let loaded = self.memory.begin_load(self.clock.now().tick);
         let loader = self.clone();
         async move {
             let found = loader.store.find(&hash).await;
             loader.metrics.asked_store(StoreOperation::Find, result_of(&found));
             match found {
                 Ok(Some(record)) => loader.found(hash, loaded, &record),
-                Ok(None) => {
-                    loader.cache.keep_unknown(hash, loaded);
-                    Ok(Answer::Unknown(loaded))
-                }
+                Ok(None) => Ok(loader.memory.found_nothing(hash, loaded)),
                 Err(StoreError::Busy) => Err(LoadFailure::Busy),
                 Err(failure) => {
                     tracing::warn!(error = %failure, "a key could not be looked up");
@@ -81,6 +70,12 @@ impl Loader {
         }
     }
 
+    /// Whether the store certainly holds a revocation of this key.
+    pub(super) async fn holds_revocation(&self, hash: &KeyHash) -> bool {
+        let found = self.store.find(hash).await;
+        matches!(found, Ok(Some(record)) if record.revoked_at.is_some())
+    }
+
     /// What the fleet shares.
     pub(super) async fn fleet(&self) -> Result<FleetSettings, StoreError> {
         let answer = self.store.fleet().await;
@@ -88,19 +83,14 @@ impl Loader {
         answer
     }
 
-    fn found(&self, hash: KeyHash, loaded: Loaded, record: &KeyRecord) -> Result<Answer, LoadFailure> {
-        let mut record = match CachedRecord::decode(record) {
-            Ok(record) => record,
+    fn found(&self, hash: KeyHash, loaded: Loaded, record: &KeyRecord) -> Brought {
+        match CachedRecord::decode(record) {
+            Ok(record) => Ok(self.memory.found(hash, loaded, record)),
             Err(unusable) => {
                 tracing::error!(error = %unusable, "a record cannot be used");
-                return Err(LoadFailure::Unavailable);
+                Err(LoadFailure::Unavailable)
             }
-        };
-        // A store that lost a revocation, after a failover or from a backup, does not bring the key back.
-        record.revoked |= self.freshness.is_revoked(&hash);
-        let entry = Arc::new(Entry { loaded, record });
-        self.cache.keep(hash, Arc::clone(&entry));
-        Ok(Answer::Known(entry))
+        }
     }
 }
 
@@ -109,6 +99,8 @@ fn result_of<T>(answer: &Result<T, StoreError>) -> StoreResult {
         Ok(_) => StoreResult::Ok,
         Err(StoreError::TimedOut(_)) => StoreResult::TimedOut,
         Err(StoreError::CircuitOpen | StoreError::Busy) => StoreResult::NotAsked,
-        Err(StoreError::Unavailable(_) | StoreError::Corrupt(_)) => StoreResult::Failed,
+        Err(StoreError::Unavailable(_) | StoreError::Corrupt(_) | StoreError::NotOurs(_)) => {
+            StoreResult::Failed
+        }
     }
 }

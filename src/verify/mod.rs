@@ -3,9 +3,12 @@
 //! [`Verifier::verify`] is asked once for each request. On a hit it is one SHA-256, one look in the cache and the
 //! freshness rule; on a miss it is one round trip to the store, shared by all who wait for the same key.
 
+pub mod board;
 pub mod cache;
 pub mod freshness;
+pub mod memory;
 pub mod policy;
+pub mod sync;
 
 mod budget;
 mod fleet;
@@ -15,27 +18,36 @@ mod loader;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment, Tick};
-use crate::events::FeedSink;
-use crate::model::{ApiKey, Denial, Environment, Event, EventKind, KeyHash, Shard};
+use crate::events::{FeedSink, Gap};
+use crate::model::{ApiKey, Denial, Environment, Event, EventKind, KeyHash, KeyId, Shard, Timestamp};
 use crate::observe::Metrics;
-use crate::observe::metrics::{Lookup, Source};
+use crate::observe::metrics::{Lookup, Refresh, Source, SteppedClock};
 use crate::store::{KeyStore, StoreError};
 
 use budget::Budget;
-use cache::{Capacity, Entry, RecordCache};
+use cache::{CachedRecord, Capacity, RecordCache};
 use fleet::Fleet;
 use flight::Flights;
-use freshness::{Freshness, Limits, Verdict};
-use loader::{Answer, LoadFailure, Loader};
+use freshness::Limits;
+use loader::{Brought, Loader};
+use memory::{Answer, Entry, Memory, Recalled, Reliance, Settled};
 use policy::PermitFor;
 
 /// How often a load whose answer is outdated on arrival is repeated before the gateway gives up with 503.
 const RELOADS: usize = 2;
+/// Without a proof for so long, the feed of a shard is in doubt, and its keys are looked up again as they are used.
+const DOUBT: Duration = Duration::from_secs(3);
+/// A key in use is looked up again ahead of time at most once in so long.
+const REVALIDATION_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a revocation is remembered here, whatever the store says; the store's log does not reach back further.
+const DEATHS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// What the verifier is made of.
 pub struct VerifierSettings {
@@ -51,14 +63,18 @@ pub struct VerifierSettings {
 
 /// Verifies keys. One for the whole process; shared by all workers.
 pub struct Verifier {
-    cache: Arc<RecordCache>,
-    freshness: Arc<Freshness>,
-    known_limits: Limits,
-    unknown_limits: Limits,
-    flights: Flights<Result<Answer, LoadFailure>>,
+    memory: Arc<Memory<RecordCache>>,
+    flights: Flights<Brought>,
     loader: Loader,
     unchecked: Budget,
     fleet: Fleet,
+    /// When this gateway was last known to stand on the roll of its fleet, in nanoseconds of a [`Tick`]; 0 is never.
+    attended: AtomicU64,
+    on_roll: watch::Sender<bool>,
+    /// Whether the store's time of day was last seen to have been set.
+    store_clock_stepped: AtomicBool,
+    ttl: Duration,
+    max_staleness: Duration,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -69,7 +85,30 @@ pub struct Verifier {
 pub struct Verified {
     hash: KeyHash,
     spelled: Environment,
-    entry: Arc<Entry>,
+    entry: Arc<Entry<CachedRecord>>,
+}
+
+/// Why a key opens nothing, and whose it is where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .denial.code())]
+pub struct Refused {
+    /// Why.
+    pub denial: Denial,
+    /// The key's public name.
+    pub key_id: Option<KeyId>,
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Refused {
+        Refused { denial, key_id: None }
+    }
+}
+
+/// What a record that may be used needs besides.
+enum Attention {
+    None,
+    Refresh,
+    Revalidate,
 }
 
 /// How a key is spelled: what decides whether the store is worth asking.
@@ -89,25 +128,22 @@ impl Verifier {
         metrics: Arc<Metrics>,
         runtime: Handle,
     ) -> Verifier {
-        let cache = Arc::new(RecordCache::new(settings.capacity));
-        let freshness = Arc::new(Freshness::new());
         let limits = |ttl| Limits { ttl, max_staleness: settings.max_staleness };
-        let loader = Loader::new(
-            store,
-            Arc::clone(&cache),
-            Arc::clone(&freshness),
-            Arc::clone(&clock),
-            Arc::clone(&metrics),
-        );
+        let capacity = settings.capacity;
+        let reliance = Reliance { known: limits(capacity.ttl), unknown: limits(capacity.unknown_ttl) };
+        let memory = Arc::new(Memory::new(RecordCache::new(capacity), reliance));
+        let loader = Loader::new(store, Arc::clone(&memory), Arc::clone(&clock), Arc::clone(&metrics));
         Verifier {
-            known_limits: limits(settings.capacity.ttl),
-            unknown_limits: limits(settings.capacity.unknown_ttl),
+            memory,
             flights: Flights::on(runtime),
             unchecked: Budget::new(settings.unchecked_per_second, settings.unchecked_at_once),
             fleet: Fleet::new(loader.clone(), Arc::clone(&clock)),
             loader,
-            cache,
-            freshness,
+            attended: AtomicU64::new(0),
+            on_roll: watch::Sender::new(false),
+            store_clock_stepped: AtomicBool::new(false),
+            ttl: capacity.ttl,
+            max_staleness: settings.max_staleness,
             clock,
             metrics,
         }
@@ -118,11 +154,24 @@ impl Verifier {
     /// # Errors
     /// [`Denial::KeyUnknown`] only if the store certainly has no such key; [`Denial::VerificationUnavailable`] if
     /// nobody could say; [`Denial::Overloaded`] if there was no room to ask.
-    pub async fn verify(&self, key: &ApiKey, now: Moment) -> Result<Verified, Denial> {
+    pub async fn verify(&self, key: &ApiKey, now: Moment) -> Result<Verified, Refused> {
         let hash = key.hash();
-        let looked = match self.remembered(&hash, now.tick) {
-            Ok(entry) => return Ok(Verified { hash, spelled: key.environment(), entry }),
-            Err(looked) => looked,
+        let looked = match self.memory.recall(&hash, now.tick) {
+            Recalled::Usable(entry) => {
+                self.metrics.looked_up(Lookup::Hit);
+                self.metrics.verified(Source::Cache, self.clock.now().tick.since(now.tick));
+                let verified = Verified { hash, spelled: key.environment(), entry };
+                return match self.attention(&verified, now.tick) {
+                    Attention::None => Ok(verified),
+                    Attention::Refresh => {
+                        self.refresh(hash);
+                        Ok(verified)
+                    }
+                    Attention::Revalidate => Box::pin(self.revalidate(verified)).await,
+                };
+            }
+            Recalled::Stale => Lookup::Stale,
+            Recalled::Nothing => Lookup::Miss,
         };
         let spelling = Spelling {
             environment: key.environment(),
@@ -137,15 +186,13 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`Verifier::verify`] and [`policy::permit`].
-    pub async fn confirm<E>(&self, permit: &PermitFor<E>) -> Result<(), Denial> {
+    pub async fn confirm<E>(&self, permit: &PermitFor<E>) -> Result<(), Refused> {
         let Verified { hash, spelled, entry } = permit.verified();
-        let now = self.clock.now();
-        let fresh = match self.judge_known(hash, entry, now.tick) {
-            Verdict::Usable => permit.verified().clone(),
+        let fresh = if self.memory.is_usable(hash, entry, self.clock.now().tick) {
+            permit.verified().clone()
+        } else {
             // It was in the store a moment ago, so asking again is not a guess, check or no check.
-            Verdict::Outdated | Verdict::TooOld | Verdict::Unproven => {
-                self.look_up(*hash, Spelling { environment: *spelled, checked: true }, Lookup::Stale).await?
-            }
+            self.look_up(*hash, Spelling { environment: *spelled, checked: true }, Lookup::Stale).await?
         };
         policy::permit(fresh, permit.facts(), self.clock.now()).map(drop)
     }
@@ -158,78 +205,144 @@ impl Verifier {
         self.fleet.refresh().await
     }
 
-    /// Tells the metrics what only looks from outside can see.
-    pub fn report(&self) {
-        self.metrics.cache_holds(self.cache.entries());
-        self.metrics.currency_age(self.clock.now().tick.since(self.freshness.oldest_proof()));
+    /// Waits until this gateway stands on the roll for the first time: only then a proof is worth anything.
+    pub async fn until_attended(&self) {
+        // The sender lives as long as this verifier.
+        drop(self.on_roll.subscribe().wait_for(|&on_roll| on_roll).await);
     }
 
-    /// The hit path: a record that may be used now, or what the cache said instead.
-    #[inline]
-    fn remembered(&self, hash: &KeyHash, now: Tick) -> Result<Arc<Entry>, Lookup> {
-        let entry = self.cache.known(hash).ok_or(Lookup::Miss)?;
-        match self.judge_known(hash, &entry, now) {
-            Verdict::Usable => {
-                self.metrics.looked_up(Lookup::Hit);
-                self.metrics.verified(Source::Cache, self.clock.now().tick.since(now));
-                Ok(entry)
+    /// Whether every shard was proved to be current at least once.
+    pub fn is_synced(&self) -> bool {
+        self.memory.oldest_proof() > Tick::from_nanos(0)
+    }
+
+    /// Tells the metrics what only looks from outside can see.
+    pub fn report(&self) {
+        self.metrics.cache_holds(self.memory.cache().entries());
+        self.metrics.currency_age(self.clock.now().tick.since(self.memory.oldest_proof()));
+    }
+
+    /// Frees the memory of revocations that are old, and that the store is seen to hold. To be called now and then.
+    pub async fn forget_old_deaths(&self) {
+        for shard in Shard::all() {
+            let now = self.clock.now().tick;
+            let mut old = self.memory.deaths(shard);
+            old.retain(|(_, death)| now.since(death.at) > DEATHS_KEPT);
+            for (hash, _) in old {
+                if self.loader.holds_revocation(&hash).await {
+                    self.memory.forget_death(&hash);
+                }
             }
-            Verdict::Outdated | Verdict::TooOld | Verdict::Unproven => Err(Lookup::Stale),
+        }
+    }
+
+    /// What a record that may be used needs besides: a refresh at half of its time to live, so that it can outlast an outage
+    /// as long, and each second a revalidation while the feed is in doubt.
+    #[inline]
+    fn attention(&self, Verified { hash, entry, .. }: &Verified, now: Tick) -> Attention {
+        let age = now.since(entry.loaded.started);
+        if age >= REVALIDATION_INTERVAL && self.memory.doubt(hash, now) > DOUBT {
+            let due = now.since(entry.record.looked_at()) >= REVALIDATION_INTERVAL;
+            if due { Attention::Revalidate } else { Attention::None }
+        } else if age >= self.refresh_age(hash) && entry.record.claim_refresh(now, REVALIDATION_INTERVAL) {
+            Attention::Refresh
+        } else {
+            Attention::None
+        }
+    }
+
+    /// Half of the time to live and up to a tenth of it less: what was loaded together need not be refreshed together.
+    fn refresh_age(&self, hash: &KeyHash) -> Duration {
+        self.ttl / 2 - self.ttl / 10 / 256 * u32::from(hash.as_bytes()[16])
+    }
+
+    /// Has a record looked up again before it has to be. Nobody waits for the answer.
+    #[cold]
+    fn refresh(&self, hash: KeyHash) {
+        if !self.may_look_up(self.clock.now().tick) {
+            return;
+        }
+        let begin = || {
+            let (load, metrics) = (self.loader.load(hash), Arc::clone(&self.metrics));
+            Some(async move {
+                let brought = load.await;
+                metrics.refreshed(if brought.is_ok() { Refresh::Done } else { Refresh::Failed });
+                brought
+            })
+        };
+        drop(self.flights.start(hash, begin));
+    }
+
+    /// The feed is in doubt: the store is asked, and what it says holds. Where it does not answer, the record serves on
+    /// within the rule.
+    #[cold]
+    async fn revalidate(&self, verified: Verified) -> Result<Verified, Refused> {
+        let Verified { hash, spelled, ref entry } = verified;
+        // It was in the store when it was loaded, so asking again is not a guess.
+        let answered = self.load(hash, true).await;
+        let now = self.clock.now().tick;
+        entry.record.look_at(now);
+        let Ok(answer) = answered else {
+            self.metrics.refreshed(Refresh::Failed);
+            if self.memory.is_usable(&hash, entry, now) {
+                return Ok(verified);
+            }
+            return self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await;
+        };
+        self.metrics.refreshed(Refresh::Done);
+        match self.memory.settle(&hash, answer, now) {
+            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry }),
+            Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
+            None => self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await,
         }
     }
 
     /// What is behind the cache: what is known to be dead or unknown, else the store.
-    async fn look_up(&self, hash: KeyHash, spelling: Spelling, looked: Lookup) -> Result<Verified, Denial> {
-        let verified = |entry| Verified { hash, spelled: spelling.environment, entry };
-        if self.freshness.is_revoked(&hash) {
+    async fn look_up(&self, hash: KeyHash, spelling: Spelling, looked: Lookup) -> Result<Verified, Refused> {
+        if let Some(death) = self.memory.death(&hash) {
             self.metrics.looked_up(looked);
-            return Err(Denial::KeyRevoked);
+            return Err(Refused { denial: Denial::KeyRevoked, key_id: death.id });
         }
-        if self.is_remembered_as_unknown(&hash) {
+        if self.memory.recalls_unknown(&hash, self.clock.now().tick) {
             self.metrics.looked_up(Lookup::Unknown);
-            return Err(Denial::KeyUnknown);
+            return Err(Denial::KeyUnknown.into());
         }
         self.metrics.looked_up(looked);
         for _ in 0..=RELOADS {
             let answer = self.load(hash, spelling.checked).await?;
-            let now = self.clock.now().tick;
-            match answer {
-                Answer::Known(entry) if self.judge_known(&hash, &entry, now) == Verdict::Usable => {
-                    return Ok(verified(entry));
+            match self.memory.settle(&hash, answer, self.clock.now().tick) {
+                Some(Settled::Known(entry)) => {
+                    return Ok(Verified { hash, spelled: spelling.environment, entry });
                 }
-                Answer::Unknown(loaded)
-                    if self.freshness.judge(&hash, loaded, now, self.unknown_limits) == Verdict::Usable =>
-                {
-                    return Err(Denial::KeyUnknown);
-                }
+                Some(Settled::Unknown) => return Err(Denial::KeyUnknown.into()),
                 // Outdated on arrival: something happened to the key while it was loaded.
-                Answer::Known(_) | Answer::Unknown(_) => {}
+                None => {}
             }
         }
-        Err(Denial::VerificationUnavailable)
+        Err(Denial::VerificationUnavailable.into())
     }
 
     /// One load, or the one under way. A key without a check needs the fleet's leave and a part of their budget.
-    async fn load(&self, hash: KeyHash, checked: bool) -> Result<Answer, Denial> {
-        if !self.fleet.is_known() {
+    async fn load(&self, hash: KeyHash, checked: bool) -> Result<Answer<CachedRecord>, Denial> {
+        let asked_at = self.clock.now().tick;
+        if !self.fleet.is_known() || !self.may_look_up(asked_at) {
             return Err(Denial::VerificationUnavailable);
         }
         if !checked && !self.fleet.accepts_unchecked().await? {
             return Err(Denial::KeyUnknown);
         }
-        let asked_at = self.clock.now().tick;
         let load = || {
             let allowance = if checked { None } else { Some(self.unchecked.spend(asked_at)?) };
             let load = self.loader.load(hash);
             Some(async move {
-                let answer = load.await;
+                let brought = load.await;
                 drop(allowance);
-                answer
+                brought
             })
         };
-        let answer = self.flights.join(hash, load).await;
+        let brought = self.flights.join(hash, load).await;
         self.metrics.verified(Source::Store, self.clock.now().tick.since(asked_at));
-        match answer {
+        match brought {
             Ok(Some(Ok(answer))) => Ok(answer),
             Ok(Some(Err(failure))) => Err(failure.denial()),
             Ok(None) => Err(Denial::Overloaded),
@@ -237,15 +350,17 @@ impl Verifier {
         }
     }
 
-    fn judge_known(&self, hash: &KeyHash, entry: &Entry, now: Tick) -> Verdict {
-        self.freshness.judge(hash, entry.loaded, now, self.known_limits)
+    /// Whether no load is under way.
+    #[cfg(test)]
+    fn flights_are_over(&self) -> bool {
+        self.flights.are_over()
     }
 
-    fn is_remembered_as_unknown(&self, hash: &KeyHash) -> bool {
-        let now = self.clock.now().tick;
-        self.cache.unknown(hash).is_some_and(|loaded| {
-            self.freshness.judge(hash, loaded, now, self.unknown_limits) == Verdict::Usable
-        })
+    /// Whether this gateway stands on the roll, so that whoever revokes a key knows of it. Only then may it look
+    /// anything up, and prove anything; see `docs/revocation.md`.
+    fn may_look_up(&self, now: Tick) -> bool {
+        let attended = self.attended.load(Ordering::SeqCst);
+        attended > 0 && now.since(Tick::from_nanos(attended)) <= self.max_staleness
     }
 }
 
@@ -258,24 +373,52 @@ impl FeedSink for Verifier {
 
     fn apply_own(&self, event: &Event) {
         match event.kind {
-            EventKind::Revoked => self.freshness.revoke(&event.hash),
-            EventKind::Created | EventKind::Changed => self.freshness.outdate(&event.hash),
+            EventKind::Revoked => self.memory.revoke(&event.hash, event.id, self.clock.now().tick),
+            EventKind::Created | EventKind::Changed => self.memory.outdate(&event.hash),
             EventKind::Fleet => self.fleet.hint(),
+            EventKind::Canary => {}
         }
-        self.cache.forget(&event.hash);
     }
 
-    fn gap(&self, shard: Shard) {
-        self.freshness.outdate_shard(shard);
+    fn gap(&self, shard: Shard, why: Gap) {
+        self.memory.outdate_shard(shard);
         self.fleet.hint();
-        self.metrics.feed_gap();
+        self.metrics.feed_gap(why.as_str());
     }
 
     fn current(&self, shard: Shard, asked_at: Tick) {
-        self.freshness.prove(shard, asked_at);
+        if self.may_look_up(asked_at) {
+            self.memory.prove(shard, asked_at);
+        }
+    }
+
+    fn fleet_time(&self, time: Timestamp, tick: Tick) {
+        let steered = self.clock.steer(time, tick);
+        let stepped_before = self.store_clock_stepped.swap(steered.is_err(), Ordering::Relaxed);
+        if let (Err(step), false) = (steered, stepped_before) {
+            tracing::warn!(%step, "the store's time of day was set; this gateway goes by the time that has passed");
+            self.metrics.clock_stepped(SteppedClock::Store);
+        }
+    }
+
+    fn lag(&self, events: u64) {
+        self.metrics.feed_lags(events);
     }
 
     fn connected(&self, connected: bool) {
         self.metrics.feed_connected(connected);
+    }
+
+    fn revoked_in(&self, shard: Shard) -> Vec<KeyHash> {
+        self.memory.deaths(shard).into_iter().map(|(hash, _)| hash).collect()
+    }
+
+    fn attended(&self, at: Tick) {
+        self.attended.fetch_max(at.as_nanos(), Ordering::SeqCst);
+        self.on_roll.send_if_modified(|on_roll| !std::mem::replace(on_roll, true));
+    }
+
+    fn hash_of(&self, id: &KeyId) -> Option<KeyHash> {
+        self.memory.cache().hash_of(id)
     }
 }

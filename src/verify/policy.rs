@@ -5,15 +5,14 @@
 //! does not take it.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use http::HeaderValue;
 
 use crate::clock::Moment;
 use crate::model::{Denial, Environment, KeyHash, KeyId};
 
-use super::Verified;
-use super::cache::Entry;
+use super::cache::CachedRecord;
+use super::{Refused, Verified};
 
 /// What is known of a request beside its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,33 +61,39 @@ pub struct PermitFor<E> {
 /// # Errors
 /// [`Denial::KeyRevoked`], [`Denial::KeyExpired`], or [`Denial::EnvironmentMismatch`] where the key's spelling
 /// and its record disagree or this gateway has no upstream of the key's environment.
-pub fn permit(verified: Verified, facts: &Facts, now: Moment) -> Result<Permit, Denial> {
+pub fn permit(verified: Verified, facts: &Facts, now: Moment) -> Result<Permit, Refused> {
     let record = &verified.entry.record;
+    let refused = |denial| Err(Refused { denial, key_id: Some(record.id) });
     if record.revoked {
-        return Err(Denial::KeyRevoked);
+        return refused(Denial::KeyRevoked);
     }
-    if record.expires_at.is_some_and(|expiry| now.wall >= expiry) {
-        return Err(Denial::KeyExpired);
+    if record.ends_at.is_some_and(|end| now.wall >= end) {
+        return refused(Denial::KeyExpired);
     }
     if record.environment != verified.spelled {
-        return Err(Denial::EnvironmentMismatch);
+        return refused(Denial::EnvironmentMismatch);
     }
     match record.environment {
         Environment::Live if facts.serves_live => Ok(Permit::Live(PermitFor::new(verified, facts))),
         Environment::Sandbox if facts.serves_sandbox => Ok(Permit::Sandbox(PermitFor::new(verified, facts))),
-        Environment::Live | Environment::Sandbox => Err(Denial::EnvironmentMismatch),
+        Environment::Live | Environment::Sandbox => refused(Denial::EnvironmentMismatch),
     }
 }
 
 impl Permit {
     /// The key's public name.
     pub fn key_id(&self) -> KeyId {
-        self.entry().record.id
+        self.record().id
+    }
+
+    /// Whether the key was rotated, and opens only until its grace ends.
+    pub fn is_in_grace(&self) -> bool {
+        self.record().in_grace
     }
 
     /// The key's team, ready to be a header.
     pub fn team(&self) -> &HeaderValue {
-        &self.entry().record.team
+        &self.record().team
     }
 
     /// Where it permits to go.
@@ -99,10 +104,10 @@ impl Permit {
         }
     }
 
-    fn entry(&self) -> &Arc<Entry> {
+    fn record(&self) -> &CachedRecord {
         match self {
-            Permit::Live(permit) => &permit.verified.entry,
-            Permit::Sandbox(permit) => &permit.verified.entry,
+            Permit::Live(permit) => &permit.verified.entry.record,
+            Permit::Sandbox(permit) => &permit.verified.entry.record,
         }
     }
 }
@@ -130,34 +135,43 @@ impl<E> PermitFor<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::clock::Tick;
-    use crate::model::{Shard, Timestamp};
-    use crate::verify::cache::CachedRecord;
+    use crate::model::{KeyRecord, Shard, Timestamp};
     use crate::verify::freshness::Loaded;
+    use crate::verify::memory::Entry;
 
     const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
     const BOTH: Facts = Facts { serves_live: true, serves_sandbox: true };
 
-    fn verified(spelled: Environment, change: impl FnOnce(&mut CachedRecord)) -> Verified {
+    fn verified(spelled: Environment, change: impl FnOnce(&mut KeyRecord)) -> Verified {
         let hash = KeyHash::from_bytes([1; 32]);
-        let mut record = CachedRecord {
+        let mut record = KeyRecord {
             id: KeyId::new(Shard::of(&hash), [1; 10]),
-            team: HeaderValue::from_static("acme"),
+            hash,
+            label: "Server".to_owned(),
+            team: "acme".to_owned(),
             environment: spelled,
+            display: "sk_live_4f9c…a1b2".to_owned(),
+            created_at: Timestamp::from_millis(0),
             expires_at: None,
-            revoked: false,
+            revoked_at: None,
+            retires_at: None,
+            replaced_by: None,
+            replaces: None,
         };
         change(&mut record);
+        let record = CachedRecord::decode(&record).unwrap();
         let loaded = Loaded { epoch: 0, started: Tick::from_nanos(0) };
         Verified { hash, spelled, entry: Arc::new(Entry { loaded, record }) }
     }
 
     fn decide(verified: Verified, facts: &Facts) -> Result<Environment, Denial> {
         let now = Moment { tick: Tick::from_nanos(0), wall: NOW };
-        permit(verified, facts, now).map(|permit| permit.environment())
+        permit(verified, facts, now).map(|permit| permit.environment()).map_err(|refused| refused.denial)
     }
 
     #[test]
@@ -188,9 +202,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rotated_key_opens_until_its_grace_ends_and_not_beyond_its_expiry() {
+        let later = NOW.plus(Duration::from_millis(1));
+        let rotated = |retires_at, expires_at| {
+            verified(Environment::Live, move |record| {
+                (record.retires_at, record.expires_at) = (Some(retires_at), expires_at);
+            })
+        };
+        assert_eq!(decide(rotated(later, None), &BOTH), Ok(Environment::Live));
+        assert_eq!(decide(rotated(NOW, None), &BOTH), Err(Denial::KeyExpired));
+        assert_eq!(decide(rotated(NOW, Some(later)), &BOTH), Err(Denial::KeyExpired));
+        assert_eq!(decide(rotated(later, Some(NOW)), &BOTH), Err(Denial::KeyExpired));
+    }
+
+    #[test]
     fn revoked_outweighs_all_else() {
         let dead = verified(Environment::Live, |record| {
-            record.revoked = true;
+            record.revoked_at = Some(NOW);
             record.expires_at = Some(NOW);
             record.environment = Environment::Sandbox;
         });

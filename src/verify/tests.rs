@@ -12,8 +12,12 @@ use tokio::sync::{Notify, Semaphore};
 use super::policy::{Facts, permit};
 use super::*;
 use crate::clock::ManualClock;
-use crate::model::{CheckSecret, KeyFormat, KeyId, KeyRecord, Timestamp};
-use crate::store::{Creation, FleetSettings, ListQuery, Page, Revocation, StoredKey, UsageBatch};
+use crate::model::{CheckSecret, Head, KeyFormat, KeyId, KeyRecord, Timestamp};
+use crate::model::{GatewayId, Member};
+use crate::store::{
+    Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
+    UsageBatch,
+};
 
 /// A store that answers with what it held when it was *asked*, as soon as the gate lets the answer through.
 struct GatedStore {
@@ -69,10 +73,40 @@ impl KeyStore for GatedStore {
     async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
         unreachable!("the verifier does not ask for this")
     }
+    async fn assert_revoked(&self, _: &KeyHash) -> Result<bool, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn rotate(&self, _: &KeyId, _: &KeyRecord, _: Timestamp) -> Result<Option<Rotation>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
     async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {
         unreachable!("the verifier does not ask for this")
     }
     async fn accept_unchecked_keys(&self, _: bool) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn canary(&self, _: Shard, _: Duration) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn confirm_durable(&self, _: Shard, _: Duration) -> Durability {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn attend(&self, _: &Member) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn leave(&self, _: GatewayId, _: Option<u64>) -> Result<(), StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn holds(&self, _: Shard, _: &[Head]) -> Result<Vec<bool>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn roll(&self) -> Result<Vec<Member>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn inspect(&self) -> Result<StoreReport, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn accept(&self, _: Option<&str>) -> Result<(), StoreError> {
         unreachable!("the verifier does not ask for this")
     }
 }
@@ -116,6 +150,8 @@ impl World {
             Handle::current(),
         ));
         verifier.refresh_fleet().await.unwrap();
+        verifier.attended(clock.now().tick);
+        Shard::all().for_each(|shard| verifier.current(shard, clock.now().tick));
         World { store, verifier, clock, format: KeyFormat::new("sk").unwrap() }
     }
 
@@ -139,25 +175,50 @@ impl World {
             created_at: Timestamp::from_millis(0),
             expires_at: None,
             revoked_at: None,
+            retires_at: None,
+            replaced_by: None,
+            replaces: None,
         };
         self.store.records.lock().unwrap().insert(hash, record);
     }
 
     fn revoke(&self, key: &ApiKey) {
-        let mut records = self.store.records.lock().unwrap();
-        records.get_mut(&key.hash()).unwrap().revoked_at = Some(Timestamp::from_millis(1));
-        drop(records);
+        self.revoke_untold(key);
         self.tell(EventKind::Revoked, key);
     }
 
+    /// In the store alone.
+    fn revoke_untold(&self, key: &ApiKey) {
+        let mut records = self.store.records.lock().unwrap();
+        records.get_mut(&key.hash()).unwrap().revoked_at = Some(Timestamp::from_millis(1));
+    }
+
     fn tell(&self, kind: EventKind, key: &ApiKey) {
-        self.verifier.apply(&Event { kind, hash: key.hash(), at: self.clock.now().wall });
+        let (hash, at) = (key.hash(), self.clock.now().wall);
+        self.verifier.apply(&Event { kind, hash, id: Some(KeyId::new(Shard::of(&hash), [1; 10])), at });
     }
 
     async fn decide(&self, key: &ApiKey) -> Result<(), Denial> {
         let facts = Facts { serves_live: true, serves_sandbox: true };
-        let verified = self.verifier.verify(key, self.clock.now()).await?;
-        permit(verified, &facts, self.clock.now()).map(drop)
+        let decided = async {
+            let verified = self.verifier.verify(key, self.clock.now()).await?;
+            permit(verified, &facts, self.clock.now()).map(drop)
+        };
+        decided.await.map_err(|refused: Refused| refused.denial)
+    }
+
+    /// Time passes, and each second all is proved anew, as a feed does that stands.
+    fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.verifier.attended(self.clock.now().tick);
+        Shard::all().for_each(|shard| self.verifier.current(shard, self.clock.now().tick));
+    }
+
+    /// Waits until the store was asked so often in all.
+    async fn until_asked(&self, times: usize) {
+        while self.asked() < times {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// A request that runs on its own, with the store's answer to it held back.
@@ -230,7 +291,7 @@ async fn a_store_that_lost_a_revocation_does_not_bring_the_key_back() {
     world.put(&world.key(1));
     world.tell(EventKind::Revoked, &world.key(1));
     for shard in Shard::all() {
-        world.verifier.gap(shard);
+        world.verifier.gap(shard, Gap::Forked);
     }
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
     world.tell(EventKind::Changed, &world.key(1));
@@ -273,7 +334,7 @@ async fn a_gap_in_the_feed_makes_every_record_load_again() {
     let world = World::new(OPEN, false).await;
     world.put(&world.key(1));
     assert_eq!(world.decide(&world.key(1)).await, Ok(()));
-    world.verifier.gap(Shard::of(&world.key(1).hash()));
+    world.verifier.gap(Shard::of(&world.key(1).hash()), Gap::Trimmed);
     assert_eq!(world.decide(&world.key(1)).await, Ok(()));
     assert_eq!(world.asked(), 2);
 }
@@ -283,15 +344,125 @@ async fn nothing_outlives_its_time_to_live() {
     let world = World::new(OPEN, false).await;
     world.put(&world.key(1));
     assert_eq!(world.decide(&world.key(1)).await, Ok(()));
-    world.clock.advance(Duration::from_secs(300));
-    for shard in Shard::all() {
-        world.verifier.current(shard, world.clock.now().tick);
+    world.store.failing.store(true, Ordering::SeqCst);
+    world.pass(Duration::from_secs(300));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
+    world.store.failing.store(false, Ordering::SeqCst);
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_key_in_use_is_looked_up_again_at_half_its_time_to_live_and_nobody_waits() {
+    let world = World::new(1, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.pass(Duration::from_secs(100));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 1, "it is too early");
+    world.pass(Duration::from_secs(50));
+    for _ in 0..10 {
+        // The store holds its answer back: nobody waits for it, and nobody asks again.
+        assert_eq!(world.decide(&world.key(1)).await, Ok(()));
     }
+    world.until_asked(2).await;
+    world.store.gate.add_permits(OPEN);
+    while !world.verifier.flights_are_over() {
+        tokio::task::yield_now().await;
+    }
+    world.pass(Duration::from_secs(299));
+    world.store.failing.store(true, Ordering::SeqCst);
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()), "its time began anew");
+}
+
+#[tokio::test]
+async fn while_the_feed_is_in_doubt_a_key_in_use_is_looked_up_each_second() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
     assert_eq!(world.decide(&world.key(1)).await, Ok(()));
-    assert_eq!(world.asked(), 1);
+    world.clock.advance(Duration::from_secs(3));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 1, "three seconds are no doubt yet");
+    for second in 0..5 {
+        world.clock.advance(Duration::from_secs(1));
+        for _ in 0..10 {
+            assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+        }
+        assert_eq!(world.asked(), second + 2);
+    }
+    // What the feed does not tell is found out all the same, and by the first request.
+    world.revoke_untold(&world.key(1));
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
+async fn in_doubt_and_without_a_store_a_record_serves_on_within_the_rule() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.store.failing.store(true, Ordering::SeqCst);
+    for _ in 0..300 {
+        world.clock.advance(Duration::from_secs(1));
+        for _ in 0..3 {
+            assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+        }
+    }
+    assert!(world.asked() <= 299, "at most once a second: {}", world.asked());
     world.clock.advance(Duration::from_millis(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
+}
+
+#[tokio::test]
+async fn who_is_not_on_the_roll_looks_nothing_up_and_proves_nothing() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    world.put(&world.key(2));
+    // Heard for the last time 300 s ago: that is the limit.
+    world.clock.advance(Duration::from_secs(300));
     assert_eq!(world.decide(&world.key(1)).await, Ok(()));
-    assert_eq!(world.asked(), 2);
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(world.decide(&world.key(2)).await, Err(Denial::VerificationUnavailable));
+    Shard::all().for_each(|shard| world.verifier.current(shard, world.clock.now().tick));
+    world.clock.advance(Duration::from_secs(299));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()), "by the proof of its own load");
+    world.clock.advance(Duration::from_secs(2));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
+    world.verifier.attended(world.clock.now().tick);
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_dead_key_says_whose_it_is() {
+    let world = World::new(OPEN, false).await;
+    let id = KeyId::new(Shard::of(&world.key(1).hash()), [1; 10]);
+    world.put(&world.key(1));
+    world.revoke(&world.key(1));
+    let refused = world.verifier.verify(&world.key(1), world.clock.now()).await.unwrap_err();
+    assert_eq!(refused, Refused { denial: Denial::KeyRevoked, key_id: Some(id) });
+    assert_eq!(world.verifier.hash_of(&id), None, "and it is not remembered any more");
+    world.put(&world.key(2));
+    assert_eq!(world.decide(&world.key(2)).await, Ok(()));
+    let other = KeyId::new(Shard::of(&world.key(2).hash()), [1; 10]);
+    assert_eq!(world.verifier.hash_of(&other), Some(world.key(2).hash()));
+}
+
+#[tokio::test]
+async fn an_old_revocation_is_forgotten_only_when_the_store_is_seen_to_hold_it() {
+    let world = World::new(OPEN, false).await;
+    let hash = world.key(1).hash();
+    world.put(&world.key(1));
+    world.tell(EventKind::Revoked, &world.key(1));
+    world.pass(DEATHS_KEPT);
+    world.verifier.forget_old_deaths().await;
+    world.pass(Duration::from_secs(1));
+    world.verifier.forget_old_deaths().await;
+    assert!(world.verifier.memory.death(&hash).is_some(), "the store does not hold it");
+    world.revoke_untold(&world.key(1));
+    world.verifier.forget_old_deaths().await;
+    assert!(world.verifier.memory.death(&hash).is_none());
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
 }
 
 #[tokio::test]
@@ -360,7 +531,7 @@ async fn whether_keys_without_a_check_may_ask_is_not_known_for_long() {
 #[tokio::test]
 async fn a_gap_puts_the_fleets_switch_in_doubt() {
     let world = World::new(OPEN, false).await;
-    world.verifier.gap(Shard::all().next().unwrap());
+    world.verifier.gap(Shard::all().next().unwrap(), Gap::Trimmed);
     world.store.failing.store(true, Ordering::SeqCst);
     assert_eq!(world.decide(&world.unchecked_key(1)).await, Err(Denial::VerificationUnavailable));
 }
@@ -383,7 +554,7 @@ async fn however_many_wait_for_one_imported_key_its_budget_is_spent_once() {
     }
     assert_eq!(world.asked(), 1);
     // Stale, it is still known to have been there.
-    world.verifier.gap(Shard::of(&world.unchecked_key(1).hash()));
+    world.verifier.gap(Shard::of(&world.unchecked_key(1).hash()), Gap::Trimmed);
     for n in 2..=3 {
         assert_eq!(world.decide(&world.unchecked_key(n)).await, Err(Denial::KeyUnknown));
     }
@@ -414,7 +585,7 @@ async fn a_permit_is_judged_again_after_a_wait() {
     world.tell(EventKind::Changed, &world.key(1));
     assert_eq!(world.verifier.confirm(&permit).await, Ok(()), "changed, but still good");
     world.revoke(&world.key(1));
-    assert_eq!(world.verifier.confirm(&permit).await, Err(Denial::KeyRevoked));
+    assert_eq!(world.verifier.confirm(&permit).await.unwrap_err().denial, Denial::KeyRevoked);
 }
 
 #[tokio::test]
@@ -429,7 +600,7 @@ async fn a_key_that_expires_while_its_request_waits_is_refused() {
         panic!("a live key has a live permit")
     };
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(world.verifier.confirm(&permit).await, Err(Denial::KeyExpired));
+    assert_eq!(world.verifier.confirm(&permit).await.unwrap_err().denial, Denial::KeyExpired);
 }
 
 #[tokio::test]

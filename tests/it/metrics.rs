@@ -128,7 +128,7 @@ fn labels_say_nothing_about_anybody() {
         assert!(!text.contains(told), "{told} is in the metrics");
     }
     let closed =
-        ["outcome", "source", "result", "operation", "kind", "reason", "clock", "le", "version", "quantile"];
+        ["outcome", "source", "result", "operation", "kind", "le", "version", "quantile", "reason", "clock"];
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((_, rest)) = line.split_once('{') else { continue };
         let labels = rest.split_once('}').expect("labels end").0;

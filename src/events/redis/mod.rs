@@ -1,8 +1,7 @@
-//! The feed of a fleet: Redis pub/sub, on a connection of its own.
+//! The bus of a fleet: Redis pub/sub, on a connection of its own.
 //!
-//! Pub/sub loses messages while nobody listens, and says nothing of it. So each new subscription begins with a gap, and
-//! a ping on the same connection proves that it still stands: Redis answers in order, so what was published before a
-//! ping has arrived before its answer.
+//! It is fast and it loses messages, without a word. So it only brings news: what they are worth is for the
+//! [`follower`](super::follower) to judge. A ping on the same connection shows that it still stands.
 
 #[cfg(test)]
 mod tests;
@@ -11,26 +10,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, Msg, RedisError, Value};
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{sleep, timeout};
 
 use super::FeedSink;
+use super::follower::News;
 use crate::backoff::backoff;
-use crate::clock::{Clock, Tick};
-use crate::model::{Event, Shard};
+use crate::model::Message;
 
 /// Time between the answer to a ping and the next one.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// A connection that answers no ping for so long is given up.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// Messages applied at one go when a ping was answered; if more wait, that ping proves nothing.
-const DRAIN_LIMIT: usize = 10_000;
+/// Messages that may wait for the follower. What does not fit is not lost: it stands in the log.
+pub const NEWS_QUEUE: usize = 10_000;
 
-/// Where a [`RedisFeed`] listens.
+/// Where a [`Subscription`] listens.
 #[derive(Clone)]
-pub struct RedisFeedSettings {
+pub struct SubscriptionSettings {
     /// The client of the Redis that the store is in.
     pub client: Client,
     /// The channel on which the store publishes.
@@ -40,16 +40,20 @@ pub struct RedisFeedSettings {
 }
 
 /// Listens to what the store publishes.
-pub struct RedisFeed {
-    settings: RedisFeedSettings,
+pub struct Subscription {
+    settings: SubscriptionSettings,
     sink: Arc<dyn FeedSink>,
-    clock: Arc<dyn Clock>,
+    news: mpsc::Sender<News>,
 }
 
-impl RedisFeed {
-    /// A feed to `sink`.
-    pub fn new(settings: RedisFeedSettings, sink: Arc<dyn FeedSink>, clock: Arc<dyn Clock>) -> RedisFeed {
-        RedisFeed { settings, sink, clock }
+impl Subscription {
+    /// Brings `news`, and tells `sink` whether it stands.
+    pub fn new(
+        settings: SubscriptionSettings,
+        sink: Arc<dyn FeedSink>,
+        news: mpsc::Sender<News>,
+    ) -> Subscription {
+        Subscription { settings, sink, news }
     }
 
     /// Listens until `shutdown` is there. Connects again for ever, at once after a loss, then with growing, jittered
@@ -65,8 +69,8 @@ impl RedisFeed {
         let mut failures = 0;
         loop {
             match self.subscribe().await {
-                Ok(subscription) => {
-                    let lost = self.listen(subscription, &mut failures).await;
+                Ok(line) => {
+                    let lost = self.listen(line, &mut failures).await;
                     self.sink.connected(false);
                     tracing::warn!(reason = %lost, "the event feed is lost");
                 }
@@ -80,87 +84,77 @@ impl RedisFeed {
         }
     }
 
-    async fn subscribe(&self) -> Result<Subscription, Lost> {
+    async fn subscribe(&self) -> Result<Line, Lost> {
         let deadline = self.settings.connect_timeout;
         let connect = async {
             let (mut requests, messages) = self.settings.client.get_async_pubsub().await?.split();
             requests.subscribe(&self.settings.channel).await?;
-            Ok(Subscription { requests, messages })
+            Ok(Line { requests, messages })
         };
         timeout(deadline, connect).await.map_err(|_| Lost::Silent(deadline))?
     }
 
     /// Returns when the connection is lost.
-    async fn listen(&self, mut subscription: Subscription, failures: &mut u32) -> Lost {
+    async fn listen(&self, mut line: Line, failures: &mut u32) -> Lost {
         // From here on messages are kept for us. Whatever was published before may have been missed.
-        Shard::all().for_each(|shard| self.sink.gap(shard));
+        self.tell(News::Doubt);
         self.sink.connected(true);
         tracing::info!("the event feed stands");
 
         let mut answers = 0u32;
-        let mut ping = pin!(self.ping_after(Duration::ZERO, subscription.requests.clone()));
+        let mut ping = pin!(ping_after(Duration::ZERO, line.requests.clone()));
         loop {
             tokio::select! {
-                message = subscription.messages.next() => match message {
+                message = line.messages.next() => match message {
                     Some(message) => self.take(&message),
                     None => return Lost::Closed,
                 },
                 answer = &mut ping => {
-                    match answer {
-                        Ok(asked_at) => self.prove(asked_at, &mut subscription.messages),
-                        Err(lost) => return lost,
+                    if let Err(lost) = answer {
+                        return lost;
                     }
                     // The first answer alone does not show that this connection lasts.
                     answers = answers.saturating_add(1);
                     if answers > 1 {
                         *failures = 0;
                     }
-                    ping.set(self.ping_after(PING_INTERVAL, subscription.requests.clone()));
-                }
-            }
-        }
-    }
-
-    /// Waits, pings, and returns the time from before the ping once it is answered.
-    async fn ping_after(&self, wait: Duration, mut requests: PubSubSink) -> Result<Tick, Lost> {
-        sleep(wait).await;
-        let asked_at = self.clock.now().tick;
-        let answer = timeout(PING_DEADLINE, requests.ping::<Value>()).await;
-        answer.map_err(|_| Lost::Silent(PING_DEADLINE))??;
-        Ok(asked_at)
-    }
-
-    /// A ping was answered: what had been published before it waits in `messages` at the latest now. It is applied
-    /// first, then currency is proved.
-    fn prove(&self, asked_at: Tick, messages: &mut PubSubStream) {
-        for _ in 0..DRAIN_LIMIT {
-            // Unconstrained: tokio's budget must not make a queue look empty that is not.
-            match tokio::task::unconstrained(messages.next()).now_or_never() {
-                Some(Some(message)) => self.take(&message),
-                // Closed: the loop will see that. All that came before was applied.
-                Some(None) | None => {
-                    Shard::all().for_each(|shard| self.sink.current(shard, asked_at));
-                    return;
+                    ping.set(ping_after(PING_INTERVAL, line.requests.clone()));
                 }
             }
         }
     }
 
     fn take(&self, message: &Msg) {
-        match Event::decode(message.get_payload_bytes()) {
-            Ok(event) => self.sink.apply(&event),
+        match Message::decode(message.get_payload_bytes()) {
+            Ok(message) => self.tell(News::Message(message)),
             Err(error) => {
-                // It may have been about any key.
-                tracing::warn!(%error, "a message on the event channel cannot be read; everything is loaded again");
-                Shard::all().for_each(|shard| self.sink.gap(shard));
+                tracing::warn!(%error, "a message on the event channel cannot be read; the logs are read instead");
+                self.tell(News::Doubt);
             }
+        }
+    }
+
+    fn tell(&self, news: News) {
+        match self.news.try_send(news) {
+            // The follower has 10,000 messages before it, and will find that the next one does not chain. On its way out
+            // nobody listens any more.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {}
         }
     }
 }
 
-struct Subscription {
+/// One connection: what is sent on it, and what comes.
+struct Line {
     requests: PubSubSink,
     messages: PubSubStream,
+}
+
+/// Waits, pings, and returns once that is answered.
+async fn ping_after(wait: Duration, mut requests: PubSubSink) -> Result<(), Lost> {
+    sleep(wait).await;
+    let answer = timeout(PING_DEADLINE, requests.ping::<Value>()).await;
+    answer.map_err(|_| Lost::Silent(PING_DEADLINE))??;
+    Ok(())
 }
 
 /// Why a subscription is given up.

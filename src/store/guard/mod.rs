@@ -15,10 +15,11 @@ use tokio::time::timeout;
 
 use self::breaker::Breaker;
 use super::{
-    Creation, FleetSettings, KeyStore, ListQuery, Page, Revocation, StoreError, StoredKey, UsageBatch,
+    Creation, Durability, FleetSettings, KeyStore, ListQuery, Page, Revocation, Rotation, StoreError,
+    StoreReport, StoredKey, UsageBatch,
 };
 use crate::clock::Clock;
-use crate::model::{KeyHash, KeyId, KeyRecord};
+use crate::model::{GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
 
 /// How much a store may cost.
 #[derive(Clone, Debug)]
@@ -90,8 +91,9 @@ impl KeyStore for GuardedStore {
         let answer =
             timeout(deadline, self.store.find(hash)).await.unwrap_or(Err(StoreError::TimedOut(deadline)));
         match &answer {
-            // A record that cannot be read is one key's trouble: the store did answer.
-            Ok(_) | Err(StoreError::Corrupt(_)) => attempt.succeeded(),
+            // A record that cannot be read is one key's trouble, and a store that is not ours is not asked less because of
+            // it: either did answer.
+            Ok(_) | Err(StoreError::Corrupt(_) | StoreError::NotOurs(_)) => attempt.succeeded(),
             Err(StoreError::Unavailable(_) | StoreError::TimedOut(_)) => {
                 attempt.failed(self.clock.now().tick);
             }
@@ -117,6 +119,19 @@ impl KeyStore for GuardedStore {
         self.within(self.store.revoke(id)).await
     }
 
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, StoreError> {
+        self.within(self.store.assert_revoked(hash)).await
+    }
+
+    async fn rotate(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError> {
+        self.within(self.store.rotate(old, new, retires_at)).await
+    }
+
     async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.within(self.store.record_uses(batch)).await
     }
@@ -127,5 +142,41 @@ impl KeyStore for GuardedStore {
 
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError> {
         self.within(self.store.accept_unchecked_keys(accept)).await
+    }
+
+    async fn canary(&self, shard: Shard, interval: Duration) -> Result<(), StoreError> {
+        self.within(self.store.canary(shard, interval)).await
+    }
+
+    async fn confirm_durable(&self, shard: Shard, within: Duration) -> Durability {
+        // The store has the caller's deadline, and ours is for one that does not keep it.
+        let deadline = within.saturating_add(self.settings.timeout);
+        timeout(deadline, self.store.confirm_durable(shard, within))
+            .await
+            .unwrap_or_else(|_| Durability::NotConfirmed(StoreError::TimedOut(deadline).to_string().into()))
+    }
+
+    async fn attend(&self, member: &Member) -> Result<(), StoreError> {
+        self.within(self.store.attend(member)).await
+    }
+
+    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+        self.within(self.store.leave(id, beat)).await
+    }
+
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        self.within(self.store.holds(shard, places)).await
+    }
+
+    async fn roll(&self) -> Result<Vec<Member>, StoreError> {
+        self.within(self.store.roll()).await
+    }
+
+    async fn inspect(&self) -> Result<StoreReport, StoreError> {
+        self.within(self.store.inspect()).await
+    }
+
+    async fn accept(&self, found: Option<&str>) -> Result<(), StoreError> {
+        self.within(self.store.accept(found)).await
     }
 }

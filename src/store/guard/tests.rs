@@ -5,6 +5,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::clock::ManualClock;
 use crate::model::Timestamp;
+use crate::store::Mismatch;
 
 const HASH: KeyHash = KeyHash::from_bytes([7; 32]);
 
@@ -22,6 +23,7 @@ enum Mood {
     Answers,
     Fails,
     Unreadable,
+    IsAnothers,
     Hangs,
     WaitsForRelease,
 }
@@ -42,6 +44,7 @@ impl Scripted {
             Mood::Answers => Ok(()),
             Mood::Fails => Err(StoreError::unavailable("scripted")),
             Mood::Unreadable => Err(StoreError::Corrupt("scripted".to_owned())),
+            Mood::IsAnothers => Err(StoreError::NotOurs(Mismatch::Empty)),
             Mood::Hangs => std::future::pending().await,
             Mood::WaitsForRelease => {
                 self.release.notified().await;
@@ -68,6 +71,12 @@ impl KeyStore for Scripted {
     async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
         self.act().await.map(|()| None)
     }
+    async fn assert_revoked(&self, _: &KeyHash) -> Result<bool, StoreError> {
+        self.act().await.map(|()| true)
+    }
+    async fn rotate(&self, _: &KeyId, _: &KeyRecord, _: Timestamp) -> Result<Option<Rotation>, StoreError> {
+        self.act().await.map(|()| None)
+    }
     async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {
         self.act().await
     }
@@ -75,6 +84,34 @@ impl KeyStore for Scripted {
         self.act().await.and_then(|()| FleetSettings::random())
     }
     async fn accept_unchecked_keys(&self, _: bool) -> Result<(), StoreError> {
+        self.act().await
+    }
+    async fn canary(&self, _: Shard, _: Duration) -> Result<(), StoreError> {
+        self.act().await
+    }
+    async fn confirm_durable(&self, _: Shard, _: Duration) -> Durability {
+        match self.act().await {
+            Ok(()) => Durability::Durable,
+            Err(error) => Durability::NotConfirmed(error.to_string().into()),
+        }
+    }
+    async fn attend(&self, _: &Member) -> Result<(), StoreError> {
+        self.act().await
+    }
+    async fn leave(&self, _: GatewayId, _: Option<u64>) -> Result<(), StoreError> {
+        self.act().await
+    }
+    async fn holds(&self, _: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        self.act().await.map(|()| vec![true; places.len()])
+    }
+    async fn roll(&self) -> Result<Vec<Member>, StoreError> {
+        self.act().await.map(|()| Vec::new())
+    }
+    async fn inspect(&self) -> Result<StoreReport, StoreError> {
+        let (ours, found, mismatch) = (None, None, None);
+        self.act().await.map(|()| StoreReport { ours, found, entries: 0, mismatch })
+    }
+    async fn accept(&self, _: Option<&str>) -> Result<(), StoreError> {
         self.act().await
     }
 }
@@ -165,5 +202,51 @@ async fn one_unreadable_record_does_not_open_the_circuit() {
     store.is_in(Mood::Unreadable);
     for _ in 0..10 {
         assert!(matches!(guarded.find(&HASH).await, Err(StoreError::Corrupt(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_ours_does_not_open_the_circuit() {
+    let (store, _, guarded) = guarded(GuardSettings { breaker_failures: 1, ..Default::default() });
+    store.is_in(Mood::IsAnothers);
+    for _ in 0..10 {
+        assert!(matches!(guarded.find(&HASH).await, Err(StoreError::NotOurs(Mismatch::Empty))));
+    }
+    store.is_in(Mood::Answers);
+    assert!(guarded.find(&HASH).await.is_ok(), "it is asked at once when it is ours again");
+}
+
+#[tokio::test]
+async fn every_other_operation_reaches_the_store_and_ends_in_time() {
+    let short = Duration::from_millis(20);
+    let (store, _, guarded) = guarded(GuardSettings { timeout: short, ..GuardSettings::default() });
+    let moment = Timestamp::from_millis(0);
+    let key = crate::store::contract::record(1);
+    let shard = key.id.shard();
+    let member = crate::store::contract::member(1, 1);
+    for mood in [Mood::Answers, Mood::Hangs] {
+        store.is_in(mood);
+        let before = store.asked();
+        let outcomes = [
+            guarded.assert_revoked(&HASH).await.map(drop),
+            guarded.rotate(&key.id, &key, moment).await.map(drop),
+            guarded.canary(shard, short).await,
+            guarded.attend(&member).await,
+            guarded.leave(member.id, None).await,
+            guarded.roll().await.map(drop),
+            guarded.inspect().await.map(drop),
+            guarded.accept(None).await,
+            match guarded.confirm_durable(shard, short).await {
+                Durability::Durable => Ok(()),
+                Durability::NotConfirmed(_) => Err(StoreError::TimedOut(short)),
+            },
+        ];
+        assert_eq!(store.asked() - before, outcomes.len());
+        for outcome in outcomes {
+            match mood {
+                Mood::Answers => assert!(outcome.is_ok(), "{outcome:?}"),
+                _ => assert!(matches!(outcome, Err(StoreError::TimedOut(_))), "{outcome:?}"),
+            }
+        }
     }
 }

@@ -11,10 +11,18 @@ pub const EVENTS_CHANNEL: &str = "keygate:events";
 
 /// Fields of `record_key`.
 pub(super) const RECORD: &str = "record";
-/// Kept beside the record and not in it: it is written once, by `HSETNX`, and nothing that writes a record undoes it.
+/// These three are kept beside the record and not in it: each is written once, and nothing that writes a record undoes
+/// it. `revoked_at` alone, without a record, is a tombstone: no such key can be made.
 pub(super) const REVOKED_AT: &str = "revoked_at";
+pub(super) const RETIRES_AT: &str = "retires_at";
+pub(super) const REPLACED_BY: &str = "replaced_by";
 
-/// Fields of `FLEET_KEY`.
+/// Fields of `head_key`, beside `STORE_ID`.
+pub(super) const SEQ: &str = "seq";
+pub(super) const NONCE: &str = "nonce";
+
+/// Fields of `FLEET_KEY`. The first is also in the head of each shard, so that whoever reads or changes a shard sees in
+/// the same step whose it is.
 pub(super) const STORE_ID: &str = "store_id";
 pub(super) const CHECK_SECRETS: &str = "check_secrets";
 pub(super) const ACCEPT_UNCHECKED_KEYS: &str = "accept_unchecked_keys";
@@ -22,7 +30,16 @@ pub(super) const ACCEPT_UNCHECKED_KEYS: &str = "accept_unchecked_keys";
 /// Hash: what the fleet shares.
 pub(super) const FLEET_KEY: &str = "keygate:fleet";
 
-/// Hash: the record of a key and its revocation.
+/// Hash: the line of each gateway, by its id. The tag is the name of [`FLEET_KEY`], which puts it in the same slot: who
+/// writes here looks there first.
+pub(super) const ROLL_KEY: &str = "keygate:{keygate:fleet}:roll";
+
+/// Hash: the identity of the store, and the number and the name of the last entry in the log of the shard.
+pub(super) fn head_key(shard: Shard) -> String {
+    format!("keygate:{{{shard}}}:head")
+}
+
+/// Hash: the record of a key, its revocation and its rotation.
 pub(super) fn record_key(hash: &KeyHash) -> String {
     format!("keygate:{{{}}}:key:{}", Shard::of(hash), hash.to_hex())
 }
@@ -52,7 +69,33 @@ pub(super) fn uses_key(shard: Shard) -> String {
     format!("keygate:{{{shard}}}:uses")
 }
 
-/// Stream: the log of the shard.
+/// Hash: by id, those of its uses that were in the grace of a rotation.
+pub(super) fn grace_uses_key(shard: Shard) -> String {
+    format!("keygate:{{{shard}}}:grace_uses")
+}
+
+/// Sorted set: as [`used_key`], of refusals.
+pub(super) fn refused_key(shard: Shard) -> String {
+    format!("keygate:{{{shard}}}:refused")
+}
+
+/// Hash: refusals by id.
+pub(super) fn refusals_key(shard: Shard) -> String {
+    format!("keygate:{{{shard}}}:refusals")
+}
+
+/// String, for a while: that a canary was told.
+pub(super) fn canary_key(shard: Shard) -> String {
+    format!("keygate:{{{shard}}}:canary")
+}
+
+/// String: something to write, so that there is something to wait for.
+pub(super) fn durable_key(shard: Shard) -> String {
+    format!("keygate:{{{shard}}}:durable")
+}
+
+/// Stream: the log of the shard. The id of an entry is its number, so that a range can be found; what an id says is
+/// believed of no entry whose nonces do not chain.
 pub(super) fn log_key(shard: Shard) -> String {
     format!("keygate:{{{shard}}}:log")
 }
@@ -78,22 +121,27 @@ pub(super) fn read_place(text: &str) -> Result<Cursor, StoreError> {
     read().ok_or_else(|| StoreError::Corrupt("a place in the list of keys".to_owned()))
 }
 
-/// Reads a record and its revocation as they stand in Redis; `hash` is what they were asked by.
+/// The fields of `record_key`, in the order in which [`read_record`] takes them.
+pub(super) const RECORD_FIELDS: [&str; 4] = [RECORD, REVOKED_AT, RETIRES_AT, REPLACED_BY];
+pub(super) type RecordFields = (Option<Vec<u8>>, Option<i64>, Option<i64>, Option<String>);
+
+/// Reads a record as it stands in Redis; `hash` is what it was asked by. A tombstone is no record.
 pub(super) fn read_record(
     hash: &KeyHash,
-    (record, revoked_at): (Option<Vec<u8>>, Option<i64>),
+    (record, revoked_at, retires_at, replaced_by): RecordFields,
 ) -> Result<Option<KeyRecord>, StoreError> {
     let corrupt =
         |what: &dyn std::fmt::Display| StoreError::Corrupt(format!("the record of {hash:?}: {what}"));
-    let Some(record) = record else {
-        // A revocation without a record is not "no such key".
-        return if revoked_at.is_none() { Ok(None) } else { Err(corrupt(&"only its revocation is there")) };
-    };
+    let Some(record) = record else { return Ok(None) };
     let mut record: KeyRecord = serde_json::from_slice(&record).map_err(|error| corrupt(&error))?;
     if record.hash != *hash {
         return Err(corrupt(&"it is another key's"));
     }
     record.revoked_at = revoked_at.map(Timestamp::from_millis).or(record.revoked_at);
+    record.retires_at = retires_at.map(Timestamp::from_millis).or(record.retires_at);
+    if let Some(id) = replaced_by {
+        record.replaced_by = Some(id.parse().map_err(|error| corrupt(&error))?);
+    }
     Ok(Some(record))
 }
 

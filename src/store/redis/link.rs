@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::RedisSettings;
+use super::identity::Identity;
 use crate::backoff::backoff;
-use crate::store::StoreError;
+use crate::store::{Mismatch, StoreError};
 
 /// Time between two pings.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,6 +32,7 @@ pub(super) struct Link {
 struct Shared {
     client: Client,
     settings: RedisSettings,
+    identity: Identity,
     current: ArcSwapOption<Line>,
     up: watch::Sender<bool>,
 }
@@ -45,14 +47,20 @@ pub(super) struct Line {
 impl Link {
     /// Starts the supervisor on the current runtime, and does not wait for it.
     pub(super) fn start(client: Client, settings: RedisSettings) -> Link {
+        let identity = Identity::new(settings.store_id.clone());
         let up = watch::Sender::new(false);
-        let shared = Arc::new(Shared { client, settings, current: ArcSwapOption::empty(), up });
+        let shared = Arc::new(Shared { client, settings, identity, current: ArcSwapOption::empty(), up });
         let supervisor = tokio::spawn(supervise(Arc::clone(&shared)));
         Link { shared, supervisor }
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.shared.client
+    }
+
+    /// Whose store it is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.shared.identity
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -108,23 +116,40 @@ async fn supervise(shared: Arc<Shared>) {
     loop {
         match connect(&shared).await {
             Ok(line) => {
-                tracing::info!("connected to Redis");
-                shared.current.store(Some(Arc::clone(&line)));
+                if shared.current.swap(Some(Arc::clone(&line))).is_none() {
+                    tracing::info!("connected to Redis");
+                }
                 shared.up.send_replace(true);
-                let lost = keep(&line, &mut failures).await;
-                shared.current.store(None);
-                shared.up.send_replace(false);
-                tracing::warn!(reason = %lost, "the connection to Redis is lost");
+                match keep(&shared, &line, &mut failures).await {
+                    // It can still say what it is, until there is another.
+                    Lost::Demoted => {}
+                    lost => {
+                        shared.disconnected();
+                        tracing::warn!(reason = %lost, "the connection to Redis is lost");
+                    }
+                }
             }
-            Err(error) if failures == 0 => tracing::warn!(%error, "Redis cannot be reached; trying on"),
-            Err(error) => tracing::debug!(%error, failures, "Redis cannot be reached; trying on"),
+            Err(error) => {
+                shared.disconnected();
+                match failures {
+                    0 => tracing::warn!(%error, "Redis cannot be reached; trying on"),
+                    _ => tracing::debug!(%error, failures, "Redis cannot be reached; trying on"),
+                }
+            }
         }
         sleep(backoff(failures)).await;
         failures = failures.saturating_add(1);
     }
 }
 
-/// Connects, and has the connection answer once before anybody uses it.
+impl Shared {
+    fn disconnected(&self) {
+        self.current.store(None);
+        self.up.send_replace(false);
+    }
+}
+
+/// Connects, and has whoever answers say what it is before anybody uses it.
 async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(shared.settings.connect_timeout))
@@ -137,11 +162,12 @@ async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
     let response_timeout = shared.settings.response_timeout;
     let line = Line { connection, response_timeout, suspect: Notify::new() };
     ping(&line).await?;
+    shared.identity.survey(&line).await?;
     Ok(Arc::new(line))
 }
 
 /// Returns when the connection is to be replaced. Forgets earlier failures once it has stood for a while.
-async fn keep(line: &Line, failures: &mut u32) -> Lost {
+async fn keep(shared: &Shared, line: &Line, failures: &mut u32) -> Lost {
     loop {
         tokio::select! {
             () = sleep(PING_INTERVAL) => {}
@@ -151,6 +177,14 @@ async fn keep(line: &Line, failures: &mut u32) -> Lost {
             return lost;
         }
         *failures = 0;
+        // What is not used has to show by itself that it can be again.
+        if shared.identity.mismatch().is_some() {
+            match shared.identity.survey(line).await {
+                Ok(survey) if survey.mismatch == Some(Mismatch::Replica) => return Lost::Demoted,
+                Ok(_) => {}
+                Err(error) => return Lost::Unsurveyed(error),
+            }
+        }
     }
 }
 
@@ -168,6 +202,10 @@ enum Lost {
     Silent(Duration),
     #[error("a command found it broken, or no primary any more")]
     Suspect,
+    #[error("it leads to a replica; the address may lead to the primary by now")]
+    Demoted,
     #[error(transparent)]
     Failed(#[from] RedisError),
+    #[error("it does not say what it is: {0}")]
+    Unsurveyed(#[from] StoreError),
 }

@@ -1,197 +1,244 @@
 //! What Redis does in one atomic step.
 //!
 //! All keys of a script are in one slot. A script that changes a key also appends to the shard's log and publishes:
-//! there is no moment in which one has happened without the others.
+//! there is no moment in which one has happened without the others. Each looks first whether the store is ours.
 
 use redis::{Script, ScriptInvocation};
 
-use super::layout::{self, EVENTS_CHANNEL, FLEET_KEY};
-use crate::model::{KeyHash, KeyRecord, Shard};
-use crate::store::{FleetSettings, UsageBatch};
+use super::layout::{self, EVENTS_CHANNEL, FLEET_KEY, ROLL_KEY, RecordFields};
+use super::lua;
+use crate::model::{Event, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Nonce, Shard, Timestamp};
+use crate::store::{Activity, StoreError, UsageBatch};
 
 /// Events that a shard's log keeps, about.
 const LOG_LENGTH: usize = 100_000;
 /// How long the id of a usage batch is remembered; a batch is sent again within seconds.
 const BATCH_MEMORY_S: u64 = 3_600;
 
-/// `rfc3339(seconds, millis)`: a time since 1970 as keygate writes it. By hand, because scripts have no `os.date`.
-pub(super) const CALENDAR: &str = r#"
-local function rfc3339(seconds, millis)
-  -- The calendar's year begins in March, so that the leap day is its last.
-  local day = math.floor(seconds / 86400) + 719468
-  local era = math.floor(day / 146097)
-  local of_era = day - era * 146097
-  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
-    - math.floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
-  local month = math.floor((5 * of_year + 2) / 153)
-  local of_month = of_year - math.floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  year = year + era * 400 + (month <= 2 and 1 or 0)
-  local of_day = seconds % 86400
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, of_month,
-    math.floor(of_day / 3600), math.floor(of_day / 60) % 60, of_day % 60, millis)
-end
-"#;
-
-/// `tell(log, channel, log_length, kind, hash)` for every script that changes a key, and the store's time as `now_ms`.
-/// The event is written as [`Event::encode`](crate::model::Event::encode) writes it.
-const TELL: &str = r#"
-local time = redis.call('TIME')
-local seconds, millis = tonumber(time[1]), math.floor(tonumber(time[2]) / 1000)
-local now_ms = string.format('%.0f', seconds * 1000 + millis)
-
-local function event_of(kind, hash)
-  return '{"kind":"' .. kind .. '","hash":"' .. hash .. '","at":"' .. rfc3339(seconds, millis) .. '"}'
-end
-
-local function tell(log, channel, log_length, kind, hash)
-  local event = event_of(kind, hash)
-  redis.call('XADD', log, 'MAXLEN', '~', log_length, '*', 'event', event)
-  redis.call('PUBLISH', channel, event)
-end
-"#;
-
-/// KEYS: record, id, ids, team, log. ARGV: channel, log length, hash, record, revoked_at or "", place.
-const CREATE: &str = r#"
-if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[4])
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'revoked_at', ARGV[5]) end
-redis.call('SET', KEYS[2], ARGV[3])
-redis.call('ZADD', KEYS[3], 0, ARGV[6])
-redis.call('ZADD', KEYS[4], 0, ARGV[6])
-tell(KEYS[5], ARGV[1], ARGV[2], 'created', ARGV[3])
-return 1
-"#;
-
-/// KEYS: record, log. ARGV: channel, log length, hash. Returns record, revoked_at and whether it was this call.
-const REVOKE: &str = r#"
-local record = redis.call('HGET', KEYS[1], 'record')
-if not record then return {false, false, 0} end
-local newly = redis.call('HSETNX', KEYS[1], 'revoked_at', now_ms)
-tell(KEYS[2], ARGV[1], ARGV[2], 'revoked', ARGV[3])
-return {record, redis.call('HGET', KEYS[1], 'revoked_at'), newly}
-"#;
-
-/// KEYS: batch, used, uses, then the id key of each use. ARGV: memory of the batch, then id, last_used_at and count of
-/// each use.
-const RECORD_USES: &str = r#"
-if not redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[1]) then return 0 end
-for use = 1, #KEYS - 3 do
-  if redis.call('EXISTS', KEYS[use + 3]) == 1 then
-    local id, last_used_at, count = ARGV[3 * use - 1], ARGV[3 * use], ARGV[3 * use + 1]
-    redis.call('ZADD', KEYS[2], 'GT', last_used_at, id)
-    redis.call('HINCRBY', KEYS[3], id, count)
-  end
-end
-return 1
-"#;
-
-/// KEYS: fleet. ARGV: store_id, check_secrets, accept_unchecked_keys. Returns what stands there afterwards.
-const FOUND_FLEET: &str = r#"
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], 'store_id', ARGV[1], 'check_secrets', ARGV[2], 'accept_unchecked_keys', ARGV[3])
-end
-return redis.call('HMGET', KEYS[1], 'store_id', 'check_secrets', 'accept_unchecked_keys')
-"#;
-
-/// KEYS: fleet. ARGV: channel, the field, its value. Told on the channel alone: each gateway reads the fleet's settings
-/// every second anyway.
-const SET_FLEET: &str = r#"
-redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
-redis.call('PUBLISH', ARGV[1], event_of('fleet', string.rep('0', 64)))
-return 1
-"#;
+/// What a script answers when the store is not ours.
+pub(super) const NOT_OURS: &str = "NOTOURS";
 
 /// The scripts, hashed once; Redis is sent their text only when it does not know them.
 pub(super) struct Scripts {
     create: Script,
     revoke: Script,
+    assert_revoked: Script,
+    rotate: Script,
+    canary: Script,
     record_uses: Script,
-    found_fleet: Script,
+    write_something: Script,
     set_fleet: Script,
+    attend: Script,
+    leave: Script,
 }
+
+/// What the script of a revocation yields: the record, whether it was this call, the head of the log.
+pub(super) type Revoked = (RecordFields, bool, (u64, String));
+
+/// What the script of a rotation yields: what became of it, the old record, the head of the log.
+pub(super) type Rotated = (String, RecordFields, (u64, String));
 
 impl Scripts {
     pub(super) fn new() -> Scripts {
+        let change = |part: &str| Script::new(&[lua::CALENDAR, lua::EVENT, lua::CHANGE, part].concat());
+        let beside = |part: &str| Script::new(&[lua::OURS, part].concat());
         Scripts {
-            create: Script::new(&[CALENDAR, TELL, CREATE].concat()),
-            revoke: Script::new(&[CALENDAR, TELL, REVOKE].concat()),
-            record_uses: Script::new(RECORD_USES),
-            found_fleet: Script::new(FOUND_FLEET),
-            set_fleet: Script::new(&[CALENDAR, TELL, SET_FLEET].concat()),
+            create: change(lua::CREATE),
+            revoke: change(lua::REVOKE),
+            assert_revoked: change(lua::ASSERT_REVOKED),
+            rotate: change(lua::ROTATE),
+            canary: change(lua::CANARY),
+            record_uses: beside(lua::RECORD_USES),
+            write_something: beside(lua::WRITE_SOMETHING),
+            set_fleet: Script::new(&[lua::OURS, lua::CALENDAR, lua::EVENT, lua::SET_FLEET].concat()),
+            attend: beside(lua::ATTEND),
+            leave: beside(lua::LEAVE),
         }
     }
 
     /// Yields 1 if the key is new, else 0.
-    pub(super) fn create(&self, record: &KeyRecord) -> serde_json::Result<ScriptInvocation<'_>> {
+    pub(super) fn create(&self, ours: &str, record: &KeyRecord) -> Result<ScriptInvocation<'_>, StoreError> {
         let shard = record.id.shard();
-        let revoked_at = record.revoked_at.map(|at| at.as_millis().to_string()).unwrap_or_default();
-        let mut script = self.create.prepare_invoke();
+        let mut script = change(&self.create, ours, shard);
         script
             .key(layout::record_key(&record.hash))
             .key(layout::id_key(shard, &record.id))
             .key(layout::ids_key(shard))
             .key(layout::team_key(shard, &record.team))
-            .key(layout::log_key(shard))
-            .arg(EVENTS_CHANNEL)
-            .arg(LOG_LENGTH)
+            .arg(nonce()?)
             .arg(record.hash.to_hex())
-            .arg(serde_json::to_string(record)?)
-            .arg(revoked_at)
+            .arg(record.id.as_str())
+            .arg(write_record(record)?)
             .arg(layout::place(record.created_at, &record.id));
+        if let Some(at) = record.revoked_at {
+            script.arg(layout::REVOKED_AT).arg(at.as_millis());
+        }
+        if let Some(at) = record.retires_at {
+            script.arg(layout::RETIRES_AT).arg(at.as_millis());
+        }
+        if let Some(id) = record.replaced_by {
+            script.arg(layout::REPLACED_BY).arg(id.as_str());
+        }
         Ok(script)
     }
 
     /// Yields [`Revoked`].
-    pub(super) fn revoke(&self, hash: &KeyHash) -> ScriptInvocation<'_> {
-        let mut script = self.revoke.prepare_invoke();
+    pub(super) fn revoke(
+        &self,
+        ours: &str,
+        hash: &KeyHash,
+        id: &KeyId,
+    ) -> Result<ScriptInvocation<'_>, StoreError> {
+        let mut script = change(&self.revoke, ours, Shard::of(hash));
+        script.key(layout::record_key(hash)).arg(nonce()?).arg(hash.to_hex()).arg(id.as_str());
+        Ok(script)
+    }
+
+    /// Yields 1 if the revocation was lost, else 0.
+    pub(super) fn assert_revoked(
+        &self,
+        ours: &str,
+        hash: &KeyHash,
+    ) -> Result<ScriptInvocation<'_>, StoreError> {
+        let mut script = change(&self.assert_revoked, ours, Shard::of(hash));
+        script.key(layout::record_key(hash)).arg(nonce()?).arg(hash.to_hex());
+        Ok(script)
+    }
+
+    /// Yields [`Rotated`].
+    pub(super) fn rotate(
+        &self,
+        ours: &str,
+        (old_hash, old_id): (&KeyHash, &KeyId),
+        new: &KeyRecord,
+        retires_at: Timestamp,
+    ) -> Result<ScriptInvocation<'_>, StoreError> {
+        let shard = new.id.shard();
+        let mut script = change(&self.rotate, ours, shard);
         script
-            .key(layout::record_key(hash))
-            .key(layout::log_key(Shard::of(hash)))
-            .arg(EVENTS_CHANNEL)
-            .arg(LOG_LENGTH)
-            .arg(hash.to_hex());
-        script
+            .key(layout::record_key(old_hash))
+            .key(layout::record_key(&new.hash))
+            .key(layout::id_key(shard, &new.id))
+            .key(layout::ids_key(shard))
+            .key(layout::team_key(shard, &new.team))
+            .arg(nonce()?)
+            .arg(nonce()?)
+            .arg(old_hash.to_hex())
+            .arg(old_id.as_str())
+            .arg(retires_at.as_millis())
+            .arg(new.hash.to_hex())
+            .arg(new.id.as_str())
+            .arg(write_record(new)?)
+            .arg(layout::place(new.created_at, &new.id));
+        Ok(script)
+    }
+
+    /// Yields 1 if a canary was told, else 0.
+    pub(super) fn canary(
+        &self,
+        ours: &str,
+        shard: Shard,
+        interval_ms: u64,
+    ) -> Result<ScriptInvocation<'_>, StoreError> {
+        let hash = Event::canary(shard, Timestamp::from_millis(0)).hash;
+        let mut script = change(&self.canary, ours, shard);
+        script.key(layout::canary_key(shard)).arg(nonce()?).arg(hash.to_hex()).arg(interval_ms);
+        Ok(script)
     }
 
     /// Yields 1 if the batch is new, else 0.
-    pub(super) fn record_uses(&self, batch: &UsageBatch) -> ScriptInvocation<'_> {
+    pub(super) fn record_uses(&self, ours: &str, batch: &UsageBatch) -> ScriptInvocation<'_> {
         let shard = batch.shard;
         let mut script = self.record_uses.prepare_invoke();
         script
+            .key(layout::head_key(shard))
             .key(layout::batch_key(shard, batch.id))
             .key(layout::used_key(shard))
             .key(layout::uses_key(shard))
+            .key(layout::grace_uses_key(shard))
+            .key(layout::refused_key(shard))
+            .key(layout::refusals_key(shard))
+            .arg(ours)
             .arg(BATCH_MEMORY_S);
+        let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for key in &batch.uses {
+            let Activity { last_used_at, uses, uses_in_grace, last_refused_at, refusals } = key.activity;
             script
                 .key(layout::id_key(shard, &key.id))
                 .arg(key.id.as_str())
-                .arg(key.last_used_at.as_millis())
-                .arg(i64::try_from(key.count).unwrap_or(i64::MAX));
+                .arg(millis(last_used_at))
+                .arg(count(uses))
+                .arg(count(uses_in_grace))
+                .arg(millis(last_refused_at))
+                .arg(count(refusals));
         }
         script
     }
 
-    /// Yields [`layout::FleetFields`]: those of `new`, or those that were there before.
-    pub(super) fn found_fleet(&self, new: &FleetSettings) -> ScriptInvocation<'_> {
-        let mut script = self.found_fleet.prepare_invoke();
-        script
-            .key(FLEET_KEY)
-            .arg(&new.store_id)
-            .arg(layout::write_secrets(&new.check_secrets))
-            .arg(u8::from(new.accept_unchecked_keys));
-        script
+    /// Writes something into the shard that means nothing.
+    pub(super) fn write_something(
+        &self,
+        ours: &str,
+        shard: Shard,
+    ) -> Result<ScriptInvocation<'_>, StoreError> {
+        let mut script = self.write_something.prepare_invoke();
+        script.key(layout::head_key(shard)).key(layout::durable_key(shard)).arg(ours).arg(nonce()?);
+        Ok(script)
     }
 
     /// Sets the switch for keys without a check.
-    pub(super) fn accept_unchecked_keys(&self, accept: bool) -> ScriptInvocation<'_> {
+    pub(super) fn accept_unchecked_keys(&self, ours: &str, accept: bool) -> ScriptInvocation<'_> {
         let mut script = self.set_fleet.prepare_invoke();
-        script.key(FLEET_KEY).arg(EVENTS_CHANNEL).arg(layout::ACCEPT_UNCHECKED_KEYS).arg(u8::from(accept));
+        script
+            .key(FLEET_KEY)
+            .arg(ours)
+            .arg(EVENTS_CHANNEL)
+            .arg(layout::ACCEPT_UNCHECKED_KEYS)
+            .arg(u8::from(accept));
+        script
+    }
+
+    /// Writes a line on the roll.
+    pub(super) fn attend(&self, ours: &str, member: &Member) -> Result<ScriptInvocation<'_>, StoreError> {
+        let line = serde_json::to_string(member).map_err(StoreError::unavailable)?;
+        let mut script = self.attend.prepare_invoke();
+        script.key(FLEET_KEY).key(ROLL_KEY).arg(ours).arg(member.id.to_string()).arg(line);
+        Ok(script)
+    }
+
+    /// Takes a line off the roll. Yields how many.
+    pub(super) fn leave(&self, ours: &str, id: GatewayId, beat: Option<u64>) -> ScriptInvocation<'_> {
+        let beat = beat.map(|beat| beat.to_string()).unwrap_or_default();
+        let mut script = self.leave.prepare_invoke();
+        script.key(FLEET_KEY).key(ROLL_KEY).arg(ours).arg(id.to_string()).arg(beat);
         script
     }
 }
 
-/// What the script of a revocation yields: record, its `revoked_at` in milliseconds, and whether it was this call.
-pub(super) type Revoked = (Option<Vec<u8>>, Option<i64>, bool);
+/// Begins the call of a script that appends to the log of `shard`.
+fn change<'a>(script: &'a Script, ours: &str, shard: Shard) -> ScriptInvocation<'a> {
+    let mut script = script.prepare_invoke();
+    script
+        .key(layout::head_key(shard))
+        .key(layout::log_key(shard))
+        .arg(ours)
+        .arg(EVENTS_CHANNEL)
+        .arg(LOG_LENGTH);
+    script
+}
+
+/// The name of a new entry.
+pub(super) fn nonce() -> Result<String, StoreError> {
+    getrandom::u64().map(|number| Nonce::from_u64(number).to_string()).map_err(StoreError::unavailable)
+}
+
+/// Reads the head that a script yields.
+pub(super) fn read_head((seq, nonce): (u64, String)) -> Result<Head, StoreError> {
+    let nonce = nonce.parse().map_err(|_| StoreError::Corrupt("the head of a log: its nonce".to_owned()))?;
+    Ok(Head { seq, nonce })
+}
+
+fn write_record(record: &KeyRecord) -> Result<String, StoreError> {
+    serde_json::to_string(record).map_err(StoreError::unavailable)
+}

@@ -1,12 +1,15 @@
+mod durable;
+mod identity;
+mod log;
+
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::streams::StreamRangeReply;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::model::{Event, Timestamp};
-use crate::store::contract::{Subject, contract_suite, record};
+use crate::model::{EventKind, Message, SHARDS};
+use crate::store::contract::{Subject, contract_suite, member, record, successor};
 use crate::testing::RedisServer;
 
 contract_suite!(super::fleet);
@@ -25,9 +28,7 @@ async fn fleet() -> Box<dyn Subject> {
 
 impl Fleet {
     async fn on(server: RedisServer) -> Fleet {
-        let store = RedisStore::connect(settings(server.url())).unwrap();
-        timeout(PATIENCE, store.wait_ready()).await.unwrap();
-        Fleet { store: Arc::new(store), server }
+        Fleet { store: Arc::new(connected(settings(server.url())).await), server }
     }
 
     async fn connection(&self) -> MultiplexedConnection {
@@ -42,19 +43,10 @@ impl Subject for Fleet {
     }
 
     async fn events(&self) -> Vec<Event> {
-        let mut connection = self.connection().await;
         let mut events = Vec::new();
         for shard in Shard::all() {
-            let log: StreamRangeReply = redis::cmd("XRANGE")
-                .arg(layout::log_key(shard))
-                .arg("-")
-                .arg("+")
-                .query_async(&mut connection)
-                .await
-                .unwrap();
-            for entry in log.ids {
-                events.push(Event::decode(&entry.get::<Vec<u8>>("event").unwrap()).unwrap());
-            }
+            let entries = self.store.entries_after(shard, 0, 100_000).await.unwrap();
+            events.extend(entries.into_iter().map(|entry| entry.event));
         }
         events
     }
@@ -81,7 +73,17 @@ fn settings(url: String) -> RedisSettings {
         ca_pem: None,
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
+        store_id: None,
+        wait_replicas: 0,
+        wait_fsync: false,
     }
+}
+
+/// A store that has its connection.
+async fn connected(settings: RedisSettings) -> RedisStore {
+    let store = RedisStore::connect(settings).unwrap();
+    timeout(PATIENCE, store.wait_ready()).await.unwrap();
+    store
 }
 
 /// A connection of the test's own.
@@ -156,12 +158,31 @@ async fn what_the_log_holds_was_published() {
     let fleet = Fleet::on(RedisServer::start()).await;
     let mut subscription = fleet.store.client().get_async_pubsub().await.unwrap();
     subscription.subscribe(EVENTS_CHANNEL).await.unwrap();
+    let new = successor(&record(1), 7);
     fleet.store.create(&record(1)).await.unwrap();
+    fleet.store.rotate(&record(1).id, &new, new.created_at).await.unwrap();
     fleet.store.revoke(&record(1).id).await.unwrap();
-    let published =
-        subscription.on_message().take(2).map(|message| Event::decode(message.get_payload_bytes()).unwrap());
+    fleet.store.assert_revoked(&new.hash).await.unwrap();
+    fleet.store.canary(new.id.shard(), Duration::from_secs(60)).await.unwrap();
+    let messages = subscription.on_message();
+    let published = messages.take(6).map(|message| Message::decode(message.get_payload_bytes()).unwrap());
     let published: Vec<_> = timeout(PATIENCE, published.collect()).await.unwrap();
-    assert_eq!(published, fleet.events().await);
+    let logged = fleet.store.entries_after(new.id.shard(), 0, 100).await.unwrap();
+    assert_eq!(published, logged.into_iter().map(Message::Entry).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_change_of_what_the_fleet_shares_is_a_hint_that_stands_in_no_log() {
+    use futures_util::StreamExt;
+    let fleet = Fleet::on(RedisServer::start()).await;
+    let mut subscription = fleet.store.client().get_async_pubsub().await.unwrap();
+    subscription.subscribe(EVENTS_CHANNEL).await.unwrap();
+    let before = fleet.store.heads().await.unwrap();
+    fleet.store.accept_unchecked_keys(true).await.unwrap();
+    let message = timeout(PATIENCE, subscription.on_message().next()).await.unwrap().unwrap();
+    let message = Message::decode(message.get_payload_bytes()).unwrap();
+    assert_eq!(message, Message::Hint(Event::of_fleet(message.event().at)));
+    assert_eq!(fleet.store.heads().await.unwrap().heads, before.heads);
 }
 
 #[tokio::test]
@@ -173,7 +194,7 @@ async fn the_calendar_of_the_scripts_is_right() {
     let walk = "local shown = {}
         for seconds = 0, tonumber(ARGV[1]), tonumber(ARGV[2]) do shown[#shown + 1] = rfc3339(seconds, 7) end
         return shown";
-    let script = redis::Script::new(&[scripts::CALENDAR, walk].concat());
+    let script = redis::Script::new(&[lua::CALENDAR, walk].concat());
     let shown: Vec<String> = script.arg(end).arg(step).invoke_async(&mut connection).await.unwrap();
     let expected: Vec<_> = (0..=end)
         .step_by(step as usize)
@@ -194,12 +215,15 @@ async fn a_damaged_record_is_an_outage_and_not_an_unknown_key() {
     for damage in [
         redis::cmd("HSET").arg(&name).arg(layout::RECORD).arg("{").clone(),
         redis::cmd("HSET").arg(&name).arg(layout::RECORD).arg(others).clone(),
-        redis::cmd("HDEL").arg(&name).arg(layout::RECORD).clone(),
+        redis::cmd("HSET").arg(&name).arg(layout::REPLACED_BY).arg("nonsense").clone(),
     ] {
         damage.exec_async(&mut connection).await.unwrap();
         assert!(matches!(fleet.store.find(&key.hash).await, Err(StoreError::Corrupt(_))));
         assert!(matches!(fleet.store.get(&key.id).await, Err(StoreError::Corrupt(_))));
     }
+    redis::cmd("DEL").arg(&name).exec_async(&mut connection).await.unwrap();
+    assert!(matches!(fleet.store.get(&key.id).await, Err(StoreError::Corrupt(_))), "its id is still there");
+    assert!(matches!(fleet.store.revoke(&key.id).await, Err(StoreError::Corrupt(_))));
 }
 
 #[tokio::test]

@@ -3,33 +3,42 @@
 //! One thread writes, and a change is on the disk before it is told or acknowledged. Reads have connections of
 //! their own and never wait for a write. Nothing here blocks a runtime's thread.
 
+mod error;
 mod lock;
 mod queries;
+mod readers;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::error::SqliteOpenError;
+use self::error::store_error;
 use self::lock::Lock;
-use self::writer::Writer;
+use self::readers::Readers;
+use self::writer::{Changed, Writer};
 use super::{
-    Creation, FleetSettings, KeyStore, ListQuery, Page, Revocation, StoreError, StoredKey, UsageBatch,
+    Creation, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation, Rotation,
+    StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
-use crate::clock::Clock;
-use crate::model::{Event, EventKind, KeyHash, KeyId, KeyRecord};
+use crate::clock::{Clock, Tick};
+use crate::model::{
+    Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, SHARDS, Shard, Timestamp,
+};
 
-/// Connections that read; as many reads can be under way.
-const READERS: usize = 4;
+/// While nothing is written, the time of day is noted so often.
+const NOTE_TIME_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Called for each event when its change is durable and before the change is acknowledged, on the writing thread.
 pub type OnCommit = Box<dyn Fn(&Event) + Send + Sync>;
@@ -40,17 +49,34 @@ pub struct SqliteStore {
     // Before the readers, which hold the lock: writing ends first.
     writer: Writer,
     readers: Arc<Readers>,
+    high_water: Option<Timestamp>,
+    pinned: Option<String>,
+    /// An identity is prescribed, and the file has none: it may be the wrong one, or have lost everything.
+    nameless: AtomicBool,
+    present: Mutex<Present>,
+    canaries: Arc<Mutex<[Option<Tick>; SHARDS]>>,
+}
+
+/// Who is on the roll. One process has the file, and its roll ends with it.
+#[derive(Default)]
+struct Present {
+    members: HashMap<GatewayId, Member>,
+    time_noted: Option<Tick>,
 }
 
 impl SqliteStore {
     /// Opens the database at `path`, or makes it; its directory must exist. Blocks: for the start of the process.
     ///
+    /// `pinned` is the identity that it must have, where one is prescribed; a database that has none yet is opened, and not
+    /// used before it is accepted.
+    ///
     /// # Errors
-    /// Another process has it open, it is no database of keygate's or one of a newer keygate, or the file cannot be
-    /// read or written.
+    /// Another process has it open, it is no database of keygate's, one of a newer keygate or one with another identity,
+    /// or the file cannot be read or written.
     pub fn open(
         path: &Path,
         clock: Arc<dyn Clock>,
+        pinned: Option<&str>,
         on_commit: OnCommit,
     ) -> Result<SqliteStore, SqliteOpenError> {
         let path = lock::resolve(path)?;
@@ -60,26 +86,85 @@ impl SqliteStore {
 
         let mut connection = schema::connect_writer(&path).map_err(database)?;
         schema::migrate(&mut connection, &path)?;
-        let idle = (0..READERS)
-            .map(|_| schema::connect_reader(&path))
-            .collect::<rusqlite::Result<_>>()
-            .map_err(database)?;
-        let readers = Arc::new(Readers {
-            idle: Mutex::new(idle),
-            permits: Arc::new(Semaphore::new(READERS)),
-            _lock: lock,
-        });
-        let writer = Writer::start(connection, path, on_commit).map_err(SqliteOpenError::Thread)?;
-        Ok(SqliteStore { clock, writer, readers })
+        let found = queries::fleet(&connection).map_err(database)?.map(|fleet| fleet.store_id);
+        let nameless = match (found, pinned) {
+            (Some(found), Some(pinned)) if found != pinned => {
+                return Err(SqliteOpenError::Identity { path, found, pinned: pinned.to_owned() });
+            }
+            (found, pinned) => found.is_none() && pinned.is_some(),
+        };
+        let high_water = queries::high_water(&connection).map_err(database)?;
+        let readers = Readers::open(&path, lock).map_err(database)?;
+        let writer = Writer::start(connection, path, Arc::clone(&clock), on_commit)
+            .map_err(SqliteOpenError::Thread)?;
+        Ok(SqliteStore {
+            clock,
+            writer,
+            readers,
+            high_water,
+            pinned: pinned.map(str::to_owned),
+            nameless: AtomicBool::new(nameless),
+            present: Mutex::default(),
+            canaries: Arc::default(),
+        })
+    }
+
+    /// The latest time of day that this file knew of when it was opened: it is not earlier now.
+    pub fn high_water(&self) -> Option<Timestamp> {
+        self.high_water
     }
 
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.is_ours().await?;
+        self.read_anyway(query).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Changed<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.is_ours().await?;
+        self.writer.write(change).await
+    }
+
+    async fn read_anyway<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let reader = Readers::take(&self.readers).await?;
         let read = tokio::task::spawn_blocking(move || query(reader.connection()?));
         read.await.map_err(StoreError::unavailable)?.map_err(store_error)
+    }
+
+    async fn is_ours(&self) -> Result<(), StoreError> {
+        if !self.nameless.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let entries = self.read_anyway(queries::entries).await?;
+        Err(StoreError::NotOurs(nameless(entries)))
+    }
+
+    /// Writes the settings of a fleet into a file that has none, or reads those that it has.
+    async fn found_fleet(&self, new: FleetSettings) -> Result<FleetSettings, StoreError> {
+        let change = move |connection: &Connection| match queries::fleet(connection)? {
+            Some(fleet) => Ok(((fleet, false), Vec::new())),
+            None => {
+                queries::insert_fleet(connection, &new)?;
+                Ok(((new, true), Vec::new()))
+            }
+        };
+        let (fleet, founded) = self.writer.write(change).await?;
+        if founded {
+            tracing::info!(store_id = fleet.store_id, "the database was new: a fleet was founded in it");
+        }
+        Ok(fleet)
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,12 +189,11 @@ impl KeyStore for SqliteStore {
         let (record, clock) = (record.clone(), Arc::clone(&self.clock));
         let change = move |connection: &Connection| {
             if !queries::insert(connection, &record)? {
-                return Ok((Creation::AlreadyThere, None));
+                return Ok((Creation::AlreadyThere, Vec::new()));
             }
-            let event = Event { kind: EventKind::Created, hash: record.hash, at: clock.now().wall };
-            Ok((Creation::Created, Some(event)))
+            Ok((Creation::Created, vec![event(EventKind::Created, &record, clock.now().wall)]))
         };
-        self.writer.write(change).await
+        self.write(change).await
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -118,36 +202,71 @@ impl KeyStore for SqliteStore {
             let now = clock.now().wall;
             let newly = queries::revoke(connection, &id, now)?;
             let Some(StoredKey { record, .. }) = queries::get(connection, &id)? else {
-                return Ok((None, None));
+                return Ok((None, Vec::new()));
             };
-            let event = Event { kind: EventKind::Revoked, hash: record.hash, at: now };
-            Ok((Some(Revocation { record, newly }), Some(event)))
+            let events = vec![event(EventKind::Revoked, &record, now)];
+            Ok((Some(Revocation { record, newly, told: Told::Everybody }), events))
         };
-        self.writer.write(change).await
+        self.write(change).await
+    }
+
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, StoreError> {
+        let (hash, clock) = (*hash, Arc::clone(&self.clock));
+        let change = move |connection: &Connection| {
+            let now = clock.now().wall;
+            let was_lost = queries::assert_revoked(connection, &hash, now)?;
+            let told = Event { kind: EventKind::Revoked, hash, id: None, at: now };
+            Ok((was_lost, was_lost.then_some(told).into_iter().collect()))
+        };
+        self.write(change).await
+    }
+
+    async fn rotate(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError> {
+        let new = KeyRecord { replaces: Some(*old), ..new.clone() };
+        let (old, clock) = (*old, Arc::clone(&self.clock));
+        let change = move |connection: &Connection| {
+            let refused = |rotation| Ok((Some(rotation), Vec::new()));
+            match queries::get(connection, &old)?.map(|key| key.record) {
+                None => return Ok((None, Vec::new())),
+                Some(old) if old.revoked_at.is_some() => return refused(Rotation::Revoked),
+                Some(old) if old.retires_at.is_some() || old.replaced_by.is_some() => {
+                    return refused(Rotation::RotatedBefore);
+                }
+                Some(_) => {}
+            }
+            if !queries::insert(connection, &new)? {
+                return refused(Rotation::AlreadyThere);
+            }
+            queries::retire(connection, &old, &new.id, retires_at)?;
+            let Some(StoredKey { record: old, .. }) = queries::get(connection, &old)? else {
+                return Err(rusqlite::Error::QueryReturnedNoRows);
+            };
+            let now = clock.now().wall;
+            let events = vec![event(EventKind::Created, &new, now), event(EventKind::Changed, &old, now)];
+            Ok((Some(Rotation::Rotated { old, told: Told::Everybody }), events))
+        };
+        self.write(change).await
     }
 
     async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let (batch, clock) = (batch.clone(), Arc::clone(&self.clock));
         let change = move |connection: &Connection| {
             queries::record_uses(connection, &batch, clock.now().wall)?;
-            Ok(((), None))
+            Ok(((), Vec::new()))
         };
-        self.writer.write(change).await
+        self.write(change).await
     }
 
     async fn fleet(&self) -> Result<FleetSettings, StoreError> {
-        if let Some(fleet) = self.read(queries::fleet).await? {
-            return Ok(fleet);
+        match self.read(queries::fleet).await? {
+            Some(fleet) => Ok(fleet),
+            None => self.found_fleet(FleetSettings::random()?).await,
         }
-        let new = FleetSettings::random()?;
-        let change = move |connection: &Connection| match queries::fleet(connection)? {
-            Some(fleet) => Ok((fleet, None)),
-            None => {
-                queries::insert_fleet(connection, &new)?;
-                Ok((new, None))
-            }
-        };
-        self.writer.write(change).await
     }
 
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError> {
@@ -155,81 +274,95 @@ impl KeyStore for SqliteStore {
         let clock = Arc::clone(&self.clock);
         let change = move |connection: &Connection| {
             queries::accept_unchecked_keys(connection, accept)?;
-            Ok(((), Some(Event::of_fleet(clock.now().wall))))
+            Ok(((), vec![Event::of_fleet(clock.now().wall)]))
         };
-        self.writer.write(change).await
+        self.write(change).await
+    }
+
+    async fn canary(&self, shard: Shard, interval: Duration) -> Result<(), StoreError> {
+        let (canaries, clock) = (Arc::clone(&self.canaries), Arc::clone(&self.clock));
+        let change = move |_: &Connection| {
+            let now = clock.now();
+            let mut canaries = canaries.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = &mut canaries[shard.index()];
+            if last.is_some_and(|last| now.tick.since(last) < interval) {
+                return Ok(((), Vec::new()));
+            }
+            *last = Some(now.tick);
+            Ok(((), vec![Event::canary(shard, now.wall)]))
+        };
+        self.write(change).await
+    }
+
+    async fn confirm_durable(&self, _: Shard, _: Duration) -> Durability {
+        // Whatever was acknowledged was synced before.
+        Durability::Durable
+    }
+
+    async fn attend(&self, member: &Member) -> Result<(), StoreError> {
+        self.is_ours().await?;
+        let now = self.clock.now().tick;
+        let mut present = self.present();
+        present.members.insert(member.id, member.clone());
+        if present.time_noted.is_none_or(|noted| now.since(noted) >= NOTE_TIME_INTERVAL) {
+            present.time_noted = Some(now);
+            // Nobody waits for it: a full disk must not take a gateway off the roll.
+            self.writer.note_time();
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+        self.is_ours().await?;
+        {
+            let mut present = self.present();
+            if present.members.get(&id).is_some_and(|member| beat.is_none_or(|beat| member.beat == beat)) {
+                present.members.remove(&id);
+            }
+        }
+        self.writer.note_time();
+        Ok(())
+    }
+
+    /// There is no log: everybody is told before a change is acknowledged.
+    async fn holds(&self, _: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        Ok(vec![false; places.len()])
+    }
+
+    async fn roll(&self) -> Result<Vec<Member>, StoreError> {
+        self.is_ours().await?;
+        Ok(self.present().members.values().cloned().collect())
+    }
+
+    async fn inspect(&self) -> Result<StoreReport, StoreError> {
+        let read = |connection: &Connection| Ok((queries::fleet(connection)?, queries::entries(connection)?));
+        let (fleet, entries) = self.read_anyway(read).await?;
+        let found = fleet.map(|fleet| fleet.store_id);
+        let mismatch = self.nameless.load(Ordering::Acquire).then(|| nameless(entries));
+        Ok(StoreReport { ours: self.pinned.clone().or_else(|| found.clone()), found, entries, mismatch })
+    }
+
+    async fn accept(&self, found: Option<&str>) -> Result<(), StoreError> {
+        if let Err(StoreError::NotOurs(mismatch)) = self.is_ours().await {
+            let (None, Some(pinned)) = (found, self.pinned.clone()) else {
+                return Err(StoreError::NotOurs(mismatch));
+            };
+            let new = FleetSettings { store_id: pinned, ..FleetSettings::random()? };
+            let fleet = self.found_fleet(new).await?;
+            tracing::warn!(store_id = fleet.store_id, "the database was accepted as the fleet's");
+            self.nameless.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 }
 
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum SqliteOpenError {
-    /// Its directory is missing, or may not be entered.
-    #[error("{} cannot be reached: its directory must exist and be accessible", path.display())]
-    Directory {
-        /// As it was given.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// Another process, or this one, has it open.
-    #[error(
-        "{} is in use by another keygate{}; SQLite serves one process: stop it, or use Redis for a fleet",
-        path.display(),
-        holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
-    )]
-    InUse {
-        /// The database.
-        path: PathBuf,
-        /// The process that has it, if it says so.
-        holder: Option<u32>,
-    },
-    /// The lock file cannot be written.
-    #[error("{} cannot be locked", path.display())]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// A newer keygate made it.
-    #[error(
-        "{} has schema version {found}, and this keygate knows up to {known}: use the newer keygate",
-        path.display()
-    )]
-    UnknownVersion {
-        /// The database.
-        path: PathBuf,
-        /// The version in it.
-        found: i64,
-        /// The newest version that this keygate knows.
-        known: usize,
-    },
-    /// It is a database, and not one of keygate's.
-    #[error("{} is a database of another program", path.display())]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-    },
-    /// The file cannot be made, read or written.
-    #[error("{} cannot be opened", path.display())]
-    File {
-        /// The database.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// SQLite refused it.
-    #[error("{} cannot be opened", path.display())]
-    Database {
-        /// The database.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// No thread for the writer.
-    #[error("the thread that writes to SQLite cannot be started")]
-    Thread(#[source] io::Error),
+fn event(kind: EventKind, record: &KeyRecord, at: Timestamp) -> Event {
+    Event { kind, hash: record.hash, id: Some(record.id), at }
+}
+
+/// What a file is that has no identity, where one is prescribed.
+fn nameless(entries: u64) -> Mismatch {
+    if entries == 0 { Mismatch::Empty } else { Mismatch::Nameless }
 }
 
 /// The file holds the secrets of the fleet: a new one is for its owner only, and so are SQLite's files beside it,
@@ -243,58 +376,4 @@ fn make_private(path: &Path) -> Result<(), SqliteOpenError> {
         .open(path)
         .map(drop)
         .map_err(|source| SqliteOpenError::File { path: path.to_owned(), source })
-}
-
-/// The connections that read.
-struct Readers {
-    idle: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
-    // Here, because a read whose caller went away is the last to end.
-    _lock: Lock,
-}
-
-impl Readers {
-    async fn take(readers: &Arc<Readers>) -> Result<Reader, StoreError> {
-        let permit = Arc::clone(&readers.permits).acquire_owned().await.map_err(StoreError::unavailable)?;
-        let connection = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Ok(Reader { readers: Arc::clone(readers), connection, _permit: permit })
-    }
-}
-
-/// One of the connections, for one read.
-struct Reader {
-    readers: Arc<Readers>,
-    connection: Option<Connection>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Reader {
-    fn connection(&self) -> rusqlite::Result<&Connection> {
-        // There are as many connections as permits.
-        self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        }
-    }
-}
-
-fn store_error(error: rusqlite::Error) -> StoreError {
-    use rusqlite::Error;
-    use rusqlite::ffi::ErrorCode;
-    match error {
-        Error::FromSqlConversionFailure(..)
-        | Error::IntegralValueOutOfRange(..)
-        | Error::InvalidColumnType(..) => StoreError::Corrupt(error.to_string()),
-        Error::SqliteFailure(failure, _)
-            if matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
-        {
-            StoreError::Corrupt(error.to_string())
-        }
-        error => StoreError::unavailable(error),
-    }
 }

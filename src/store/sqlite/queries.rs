@@ -4,10 +4,10 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 
 use crate::model::{CheckSecret, KeyHash, KeyId, KeyRecord, KeyStatus, Timestamp};
-use crate::store::{Cursor, FleetSettings, ListQuery, Page, StoredKey, UsageBatch};
+use crate::store::{Activity, Cursor, FleetSettings, ListQuery, Page, StoredKey, UsageBatch};
 
-const COLUMNS: &str =
-    "hash, id, label, team, environment, display, created_at, expires_at, revoked_at, last_used_at, uses";
+const COLUMNS: &str = "hash, id, label, team, environment, display, created_at, expires_at, revoked_at, retires_at, \
+    replaced_by, replaces, last_used_at, uses, uses_in_grace, last_refused_at, refusals";
 
 /// How long the id of a batch is remembered. A batch is sent again within seconds, and one that waited through a
 /// longer outage finds its id all the same: ids are forgotten only when a later batch is written.
@@ -41,16 +41,20 @@ pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
         values.push((":environment", &environment));
     }
     let moment = query.status.map(|(_, moment)| moment.as_millis());
-    match query.status {
-        Some((KeyStatus::Revoked, _)) => conditions.push("revoked_at IS NOT NULL"),
-        Some((KeyStatus::Expired, _)) => conditions.push("revoked_at IS NULL AND expires_at <= :moment"),
-        Some((KeyStatus::Active, _)) => {
-            conditions.push("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :moment)");
+    if let Some((status, _)) = query.status {
+        conditions.push(match status {
+            KeyStatus::Revoked => "revoked_at IS NOT NULL",
+            KeyStatus::Expired => "revoked_at IS NULL AND (expires_at <= :moment OR retires_at <= :moment)",
+            KeyStatus::Rotating => {
+                "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :moment) AND retires_at > :moment"
+            }
+            KeyStatus::Active => {
+                "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :moment) AND retires_at IS NULL"
+            }
+        });
+        if status != KeyStatus::Revoked {
+            values.push((":moment", &moment));
         }
-        None => {}
-    }
-    if matches!(query.status, Some((KeyStatus::Active | KeyStatus::Expired, _))) {
-        values.push((":moment", &moment));
     }
     let after = query.after.map(|after| (after.created_at.as_millis(), after.id.as_str().to_owned()));
     if let Some((created_at, id)) = &after {
@@ -73,11 +77,14 @@ pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
     Ok(Page { keys, next })
 }
 
-/// Whether the key is new; one that is there, by hash or by id, is left as it is.
+/// Whether the key is new; one that is there, by hash or by id, is left as it is, and a hash that was revoked before it
+/// had a key makes none.
 pub(super) fn insert(connection: &Connection, record: &KeyRecord) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO keys (hash, id, label, team, environment, display, created_at, expires_at, revoked_at)
-         VALUES (:hash, :id, :label, :team, :environment, :display, :created_at, :expires_at, :revoked_at)
+        "INSERT INTO keys (hash, id, label, team, environment, display, created_at, expires_at, revoked_at,
+                           retires_at, replaced_by, replaces)
+         VALUES (:hash, :id, :label, :team, :environment, :display, :created_at, :expires_at, :revoked_at,
+                 :retires_at, :replaced_by, :replaces)
          ON CONFLICT DO NOTHING",
     )?;
     let inserted = statement.execute(named_params! {
@@ -90,8 +97,41 @@ pub(super) fn insert(connection: &Connection, record: &KeyRecord) -> rusqlite::R
         ":created_at": record.created_at.as_millis(),
         ":expires_at": record.expires_at.map(Timestamp::as_millis),
         ":revoked_at": record.revoked_at.map(Timestamp::as_millis),
+        ":retires_at": record.retires_at.map(Timestamp::as_millis),
+        ":replaced_by": record.replaced_by.as_ref().map(KeyId::as_str),
+        ":replaces": record.replaces.as_ref().map(KeyId::as_str),
     })?;
     Ok(inserted > 0)
+}
+
+/// Notes on the key `old` that `new` takes its place.
+pub(super) fn retire(
+    connection: &Connection,
+    old: &KeyId,
+    new: &KeyId,
+    retires_at: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("UPDATE keys SET retires_at = ?1, replaced_by = ?2 WHERE id = ?3")?;
+    statement.execute((retires_at.as_millis(), new.as_str(), old.as_str())).map(drop)
+}
+
+/// Whether the key of this hash, or the hash itself if it has none, was not revoked before.
+pub(super) fn assert_revoked(
+    connection: &Connection,
+    hash: &KeyHash,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let mut statement = connection
+        .prepare_cached("UPDATE keys SET revoked_at = ?2 WHERE hash = ?1 AND revoked_at IS NULL")?;
+    let was_lost = statement.execute((hash.as_bytes(), now.as_millis()))? > 0;
+    if was_lost || find(connection, hash)?.is_some() {
+        return Ok(was_lost);
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO revoked_hashes (hash, revoked_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    )?;
+    Ok(statement.execute((hash.as_bytes(), now.as_millis()))? > 0)
 }
 
 /// Whether it was this call that revoked the key.
@@ -116,18 +156,52 @@ pub(super) fn record_uses(
     let mut forget = connection.prepare_cached("DELETE FROM usage_batches WHERE at < ?1")?;
     forget.execute([now.as_millis().saturating_sub(BATCH_MEMORY_MS)])?;
 
+    // `max` of a NULL is NULL: what is missing on one side is taken from the other.
     let mut merge = connection.prepare_cached(
-        "UPDATE keys SET last_used_at = max(coalesce(last_used_at, :last_used_at), :last_used_at), uses = uses + :count
+        "UPDATE keys SET
+             last_used_at = coalesce(max(last_used_at, :last_used_at), last_used_at, :last_used_at),
+             uses = uses + :uses,
+             uses_in_grace = uses_in_grace + :uses_in_grace,
+             last_refused_at = coalesce(max(last_refused_at, :last_refused_at), last_refused_at, :last_refused_at),
+             refusals = refusals + :refusals
          WHERE id = :id",
     )?;
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     for key in &batch.uses {
+        let Activity { last_used_at, uses, uses_in_grace, last_refused_at, refusals } = key.activity;
         merge.execute(named_params! {
             ":id": key.id.as_str(),
-            ":last_used_at": key.last_used_at.as_millis(),
-            ":count": i64::try_from(key.count).unwrap_or(i64::MAX),
+            ":last_used_at": last_used_at.map(Timestamp::as_millis),
+            ":uses": count(uses),
+            ":uses_in_grace": count(uses_in_grace),
+            ":last_refused_at": last_refused_at.map(Timestamp::as_millis),
+            ":refusals": count(refusals),
         })?;
     }
     Ok(())
+}
+
+/// How many keys there are, those without a record included.
+pub(super) fn entries(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM revoked_hashes)",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// The latest time of day at which anything was written.
+pub(super) fn high_water(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let read = connection.query_row("SELECT high_water FROM clock", [], |row| row.get(0)).optional()?;
+    Ok(read.map(Timestamp::from_millis))
+}
+
+pub(super) fn raise_high_water(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO clock (one, high_water) VALUES (1, ?1)
+         ON CONFLICT DO UPDATE SET high_water = max(high_water, excluded.high_water)",
+    )?;
+    statement.execute([now.as_millis()]).map(drop)
 }
 
 pub(super) fn fleet(connection: &Connection) -> rusqlite::Result<Option<FleetSettings>> {
@@ -168,19 +242,40 @@ fn read_key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
         environment: read_text(row, "environment")?,
         display: row.get("display")?,
         created_at: Timestamp::from_millis(row.get("created_at")?),
-        expires_at: row.get::<_, Option<i64>>("expires_at")?.map(Timestamp::from_millis),
-        revoked_at: row.get::<_, Option<i64>>("revoked_at")?.map(Timestamp::from_millis),
+        expires_at: read_moment(row, "expires_at")?,
+        revoked_at: read_moment(row, "revoked_at")?,
+        retires_at: read_moment(row, "retires_at")?,
+        replaced_by: read_optional_text(row, "replaced_by")?,
+        replaces: read_optional_text(row, "replaces")?,
     };
-    let last_used_at = row.get::<_, Option<i64>>("last_used_at")?.map(Timestamp::from_millis);
-    Ok(StoredKey { record, last_used_at, uses: row.get("uses")? })
+    let activity = Activity {
+        last_used_at: read_moment(row, "last_used_at")?,
+        uses: row.get("uses")?,
+        uses_in_grace: row.get("uses_in_grace")?,
+        last_refused_at: read_moment(row, "last_refused_at")?,
+        refusals: row.get("refusals")?,
+    };
+    Ok(StoredKey { record, activity })
+}
+
+fn read_moment(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
 fn read_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
-    let text: String = row.get(column)?;
-    text.parse().map_err(|error: T::Err| {
+    read_optional_text(row, column)?
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(0, column.to_owned(), Type::Null))
+}
+
+fn read_optional_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|error: T::Err| {
         let cause = Box::new(FromSqlError::Other(Box::new(error)));
         rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause)
     })

@@ -8,9 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::SqliteOpenError;
 
 /// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
 CREATE TABLE keys (
     hash         BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
     id           TEXT    NOT NULL UNIQUE,
@@ -49,6 +49,29 @@ CREATE TABLE fleet (
 CREATE TABLE check_secrets (
     position INTEGER NOT NULL PRIMARY KEY,
     secret   BLOB    NOT NULL CHECK (length(secret) = 32)
+) STRICT;
+";
+
+const VERSION_2: &str = "
+ALTER TABLE keys ADD COLUMN retires_at      INTEGER;
+ALTER TABLE keys ADD COLUMN replaced_by     TEXT;
+ALTER TABLE keys ADD COLUMN replaces        TEXT;
+ALTER TABLE keys ADD COLUMN uses_in_grace   INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN last_refused_at INTEGER;
+ALTER TABLE keys ADD COLUMN refusals        INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE revoked_hashes (
+    hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    revoked_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER a_revoked_hash_makes_no_key BEFORE INSERT ON keys
+WHEN EXISTS (SELECT 1 FROM revoked_hashes WHERE hash = NEW.hash)
+BEGIN SELECT RAISE(IGNORE); END;
+
+CREATE TABLE clock (
+    one        INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    high_water INTEGER NOT NULL
 ) STRICT;
 ";
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::model::Timestamp;
-use crate::store::contract::{Subject, contract_suite, record};
+use crate::store::contract::{Subject, contract_suite, member, record};
 
 contract_suite!(super::embedded);
 
@@ -26,7 +26,7 @@ impl Embedded {
         let path = directory.path().join("keygate.sqlite");
         let tell = Arc::clone(&told);
         let on_commit: OnCommit = Box::new(move |event| tell.lock().unwrap().push(event.clone()));
-        let store = SqliteStore::open(&path, Arc::new(clock.clone()), on_commit).unwrap();
+        let store = SqliteStore::open(&path, Arc::new(clock.clone()), None, on_commit).unwrap();
         Embedded { store: Arc::new(store), clock, told, directory }
     }
 }
@@ -58,7 +58,7 @@ impl Subject for Embedded {
 }
 
 fn open(path: &Path) -> Result<SqliteStore, SqliteOpenError> {
-    SqliteStore::open(path, Arc::new(SystemClock::start()), Box::new(|_| {}))
+    SqliteStore::open(path, Arc::new(SystemClock::start()), None, Box::new(|_| {}))
 }
 
 #[test]
@@ -154,7 +154,7 @@ async fn a_change_that_fails_takes_nobody_with_it() {
         store.create(&first),
         store.writer.write(|connection| {
             connection.execute("UPDATE keys SET label = 'undone'", [])?;
-            connection.execute("nonsense", []).map(|_| ((), None))
+            connection.execute("nonsense", []).map(|_| ((), Vec::new()))
         }),
         store.create(&second),
     );
@@ -173,7 +173,7 @@ async fn a_failed_commit_fails_its_changes_and_the_next_one_goes_on() {
              CREATE TABLE child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
              INSERT INTO child VALUES (1);",
         )?;
-        Ok(((), None))
+        Ok(((), Vec::new()))
     });
     assert!(matches!(failed.await, Err(StoreError::Unavailable(_))));
     assert_eq!(store.create(&record(1)).await.unwrap(), Creation::Created);
@@ -188,7 +188,7 @@ async fn a_full_disk_stops_changes_and_not_reads() {
     let limit_pages = |pages: &'static str| {
         store.writer.write(move |connection| {
             connection.pragma_update(None, "max_page_count", pages)?;
-            Ok(((), None))
+            Ok(((), Vec::new()))
         })
     };
     limit_pages("30").await.unwrap();
@@ -287,4 +287,191 @@ fn child_that_writes_until_it_is_killed() {
             writer.await.unwrap();
         }
     });
+}
+
+fn open_pinned(path: &Path, store_id: &str) -> Result<SqliteStore, SqliteOpenError> {
+    SqliteStore::open(path, Arc::new(SystemClock::start()), Some(store_id), Box::new(|_| {}))
+}
+
+#[tokio::test]
+async fn another_identity_than_the_prescribed_one_is_refused_and_both_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keygate.sqlite");
+    let store = open(&path).unwrap();
+    let found = store.fleet().await.unwrap().store_id;
+    drop(store);
+    let error = open_pinned(&path, "prescribed").err().unwrap();
+    assert!(matches!(error, SqliteOpenError::Identity { .. }));
+    let error = error.to_string();
+    assert!(error.contains(&found) && error.contains("prescribed"), "{error}");
+    assert_eq!(open_pinned(&path, &found).unwrap().fleet().await.unwrap().store_id, found);
+}
+
+#[tokio::test]
+async fn where_an_identity_is_prescribed_a_new_file_is_an_outage_until_it_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keygate.sqlite");
+    let (store, key) = (open_pinned(&path, "prescribed").unwrap(), record(1));
+    let everything = ListQuery { team: None, environment: None, status: None, after: None, limit: 10 };
+    let batch = UsageBatch { id: 1, shard: key.id.shard(), uses: Vec::new() };
+    let outcomes = [
+        store.find(&key.hash).await.map(drop),
+        store.get(&key.id).await.map(drop),
+        store.list(&everything).await.map(drop),
+        store.create(&key).await.map(drop),
+        store.revoke(&key.id).await.map(drop),
+        store.assert_revoked(&key.hash).await.map(drop),
+        store.rotate(&key.id, &record(2), key.created_at).await.map(drop),
+        store.record_uses(&batch).await,
+        store.fleet().await.map(drop),
+        store.accept_unchecked_keys(true).await,
+        store.canary(key.id.shard(), Duration::ZERO).await,
+        store.attend(&member(1, 1)).await,
+        store.leave(member(1, 1).id, None).await,
+        store.roll().await.map(drop),
+        store.accept(Some("another")).await,
+    ];
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let is_refused = matches!(outcome, Err(StoreError::NotOurs(Mismatch::Empty)));
+        assert!(is_refused, "operation {number}: {outcome:?}");
+    }
+    let expected = StoreReport {
+        ours: Some("prescribed".to_owned()),
+        found: None,
+        entries: 0,
+        mismatch: Some(Mismatch::Empty),
+    };
+    assert_eq!(store.inspect().await.unwrap(), expected, "nothing was written");
+
+    store.accept(None).await.unwrap();
+    let fleet = store.fleet().await.unwrap();
+    assert_eq!((&*fleet.store_id, fleet.check_secrets.len()), ("prescribed", 1));
+    store.create(&key).await.unwrap();
+    drop(store);
+    let store = open_pinned(&path, "prescribed").unwrap();
+    assert_eq!(store.fleet().await.unwrap(), fleet);
+    assert_eq!(store.find(&key.hash).await.unwrap(), Some(key));
+}
+
+#[tokio::test]
+async fn the_high_water_mark_survives_reopening_and_rises_with_what_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keygate.sqlite");
+    let at = |millis| ManualClock::at(Timestamp::from_millis(millis));
+    let open = |clock: &ManualClock| {
+        SqliteStore::open(&path, Arc::new(clock.clone()), None, Box::new(|_| {})).unwrap()
+    };
+    let clock = at(1_000_000);
+    let store = open(&clock);
+    assert_eq!(store.high_water(), None);
+    store.create(&record(1)).await.unwrap();
+    clock.advance(Duration::from_secs(5));
+    store.revoke(&record(1).id).await.unwrap();
+    drop(store);
+
+    let store = open(&at(500));
+    assert_eq!(store.high_water(), Some(Timestamp::from_millis(1_005_000)));
+    store.create(&record(2)).await.unwrap();
+    drop(store);
+    let store = open(&at(500));
+    assert_eq!(store.high_water(), Some(Timestamp::from_millis(1_005_000)), "it never falls");
+    drop(store);
+
+    // Who is there has the time noted, but not at each beat; and who leaves too.
+    let clock = at(2_000_000);
+    let store = open(&clock);
+    for beat in 0..59 {
+        store.attend(&member(1, beat)).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        // Whatever was to be noted is written before the clock moves on.
+        store.writer.write(|_| Ok(((), Vec::new()))).await.unwrap();
+    }
+    drop(store);
+    assert_eq!(open(&clock).high_water(), Some(Timestamp::from_millis(2_059_000)));
+}
+
+#[tokio::test]
+async fn the_time_is_noted_once_a_minute_while_nothing_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keygate.sqlite");
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
+    let store = SqliteStore::open(&path, Arc::new(clock.clone()), None, Box::new(|_| {})).unwrap();
+    let outsider = Connection::open(&path).unwrap();
+    let noted = || queries::high_water(&outsider).unwrap().map(Timestamp::as_millis);
+    let noted_at = |millis| {
+        let patience = std::iter::repeat_with(|| std::thread::sleep(Duration::from_millis(1))).take(10_000);
+        patience.map(|()| noted()).any(|noted| noted == Some(millis))
+    };
+    store.attend(&member(1, 1)).await.unwrap();
+    assert!(noted_at(1_000_000));
+    clock.advance(Duration::from_secs(59));
+    store.attend(&member(1, 2)).await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    store.attend(&member(1, 3)).await.unwrap();
+    assert!(noted_at(1_060_000));
+    clock.advance(Duration::from_secs(7));
+    store.leave(member(1, 3).id, None).await.unwrap();
+    drop(store);
+    assert_eq!(noted(), Some(1_067_000), "who leaves has it noted too");
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_keeps_its_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keygate.sqlite");
+    let key = record(1);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::VERSION_1).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    old.execute(
+        "INSERT INTO keys (hash, id, label, team, environment, display, created_at, uses)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 3)",
+        (
+            key.hash.as_bytes(),
+            key.id.as_str(),
+            &key.label,
+            &key.team,
+            key.environment.as_str(),
+            &key.display,
+            key.created_at.as_millis(),
+        ),
+    )
+    .unwrap();
+    drop(old);
+    let store = open(&path).unwrap();
+    let found = store.get(&key.id).await.unwrap().unwrap();
+    assert_eq!((found.record, found.activity.uses, found.activity.refusals), (key.clone(), 3, 0));
+    assert_eq!(store.high_water(), None);
+    assert!(store.revoke(&key.id).await.unwrap().unwrap().newly);
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_nobody_off_the_roll() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("keygate.sqlite")).unwrap();
+    store.create(&record(0)).await.unwrap();
+    let fill = |connection: &Connection| {
+        connection.execute_batch(
+            "PRAGMA max_page_count = 1; CREATE TABLE filler (text); INSERT INTO filler VALUES (zeroblob(90000));",
+        )?;
+        Ok(((), Vec::new()))
+    };
+    assert!(store.writer.write(fill).await.is_err());
+    store.attend(&member(1, 1)).await.unwrap();
+    assert_eq!(store.roll().await.unwrap(), [member(1, 1)]);
+    assert_eq!(store.find(&record(0).hash).await.unwrap(), Some(record(0)));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("keygate.sqlite")).unwrap();
+    let synchronous = |connection: &Connection| {
+        let pragma =
+            |name| connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        Ok(((pragma("synchronous")?, pragma("journal_mode")?), Vec::new()))
+    };
+    let full = (2.into(), "wal".to_owned().into());
+    assert_eq!(store.writer.write(synchronous).await.unwrap(), full, "each commit is synced");
+    assert_eq!(store.confirm_durable(record(1).id.shard(), Duration::ZERO).await, Durability::Durable);
 }

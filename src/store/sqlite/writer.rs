@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{OnCommit, schema, store_error};
+use super::{OnCommit, queries, schema, store_error};
+use crate::clock::Clock;
 use crate::model::Event;
 use crate::store::StoreError;
 
@@ -20,8 +21,8 @@ const QUEUE: usize = 256;
 /// Changes in one transaction.
 const GROUP: usize = 64;
 
-/// What a change yields: its result, and the event to tell once it is durable.
-pub(super) type Changed<T> = rusqlite::Result<(T, Option<Event>)>;
+/// What a change yields: its result, and the events to tell once it is durable.
+pub(super) type Changed<T> = rusqlite::Result<(T, Vec<Event>)>;
 
 /// A handle to the writing thread. Dropping it lets the thread finish what waits, and waits for that.
 #[derive(Debug)]
@@ -32,9 +33,14 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on a connection made by [`schema::connect_writer`].
-    pub(super) fn start(connection: Connection, path: PathBuf, on_commit: OnCommit) -> io::Result<Writer> {
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        clock: Arc<dyn Clock>,
+        on_commit: OnCommit,
+    ) -> io::Result<Writer> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let desk = Desk { path, connection: Some(connection), on_commit };
+        let desk = Desk { path, connection: Some(connection), clock, on_commit };
         let thread =
             thread::Builder::new().name("keygate-sqlite".to_owned()).spawn(move || desk.work(jobs))?;
         Ok(Writer { queue: Some(queue), thread: Some(thread) })
@@ -52,6 +58,15 @@ impl Writer {
         let queue = self.queue.as_ref().ok_or_else(|| StoreError::unavailable(WriterStopped))?;
         queue.send(Box::new(job)).await.map_err(|_| StoreError::unavailable(WriterStopped))?;
         answer.await.map_err(|_| StoreError::unavailable(WriterStopped))?
+    }
+
+    /// Has the time of day noted, some time, and waits for nothing. With changes that wait it is noted anyway.
+    pub(super) fn note_time(&self) {
+        let (reply, _) = oneshot::channel::<Result<(), StoreError>>();
+        let job = Change { change: Some(|_: &Connection| Ok(((), Vec::new()))), outcome: None, reply };
+        if let Some(queue) = &self.queue {
+            let _ = queue.try_send(Box::new(job));
+        }
     }
 }
 
@@ -74,6 +89,7 @@ struct Desk {
     path: PathBuf,
     /// `None` after a failed commit: what the operating system then holds of the file cannot be trusted.
     connection: Option<Connection>,
+    clock: Arc<dyn Clock>,
     on_commit: OnCommit,
 }
 
@@ -93,7 +109,7 @@ impl Desk {
     fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
         match self.transact(&mut group) {
             Ok(()) => {
-                group.iter().filter_map(|job| job.event()).for_each(|event| (self.on_commit)(event));
+                group.iter().flat_map(|job| job.events()).for_each(|event| (self.on_commit)(event));
                 group.into_iter().for_each(|job| job.reply());
             }
             Err(error) => {
@@ -120,6 +136,8 @@ impl Desk {
                 false => connection.execute_batch("ROLLBACK TO one_change; RELEASE one_change")?,
             }
         }
+        // With the changes, or not at all: no change is from a later time than the file knows of.
+        queries::raise_high_water(connection, self.clock.now().wall)?;
         connection.execute_batch("COMMIT")
     }
 }
@@ -128,8 +146,8 @@ impl Desk {
 trait Job: Send {
     /// Makes it within the transaction; whether it went well.
     fn run(&mut self, connection: &Connection) -> bool;
-    /// The event to tell, if the change went well and has one.
-    fn event(&self) -> Option<&Event>;
+    /// The events to tell, if the change went well and has some.
+    fn events(&self) -> &[Event];
     /// Answers with the outcome: the transaction is durable.
     fn reply(self: Box<Self>);
     /// Answers that the transaction failed.
@@ -148,10 +166,10 @@ impl<T: Send, F: FnOnce(&Connection) -> Changed<T> + Send> Job for Change<T, F> 
         matches!(self.outcome, Some(Ok(_)))
     }
 
-    fn event(&self) -> Option<&Event> {
+    fn events(&self) -> &[Event] {
         match &self.outcome {
-            Some(Ok((_, event))) => event.as_ref(),
-            Some(Err(_)) | None => None,
+            Some(Ok((_, events))) => events,
+            Some(Err(_)) | None => &[],
         }
     }
 

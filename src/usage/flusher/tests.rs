@@ -7,9 +7,12 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::model::{Environment, KeyHash, KeyRecord, Timestamp};
+use crate::model::{Environment, GatewayId, Head, KeyHash, KeyRecord, Member, Timestamp};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Creation, FleetSettings, ListQuery, Page, Revocation, StoredKey};
+use crate::store::{
+    Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
+};
+use crate::usage::Use;
 
 const WORKS: u8 = 0;
 /// The batch does not reach the store.
@@ -56,6 +59,41 @@ impl KeyStore for CutOff {
     async fn accept_unchecked_keys(&self, accept: bool) -> Result<(), StoreError> {
         self.store.accept_unchecked_keys(accept).await
     }
+    async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, StoreError> {
+        self.store.assert_revoked(hash).await
+    }
+    async fn rotate(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError> {
+        self.store.rotate(old, new, retires_at).await
+    }
+    async fn canary(&self, shard: Shard, interval: Duration) -> Result<(), StoreError> {
+        self.store.canary(shard, interval).await
+    }
+    async fn confirm_durable(&self, shard: Shard, within: Duration) -> Durability {
+        self.store.confirm_durable(shard, within).await
+    }
+    async fn attend(&self, member: &Member) -> Result<(), StoreError> {
+        self.store.attend(member).await
+    }
+    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+        self.store.leave(id, beat).await
+    }
+    async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
+        self.store.holds(shard, places).await
+    }
+    async fn roll(&self) -> Result<Vec<Member>, StoreError> {
+        self.store.roll().await
+    }
+    async fn inspect(&self) -> Result<StoreReport, StoreError> {
+        self.store.inspect().await
+    }
+    async fn accept(&self, found: Option<&str>) -> Result<(), StoreError> {
+        self.store.accept(found).await
+    }
 }
 
 struct World {
@@ -68,7 +106,7 @@ impl World {
     fn new(max_pending: usize) -> World {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(at(0)));
-        let store = SqliteStore::open(&directory.path().join("keys"), clock, Box::new(|_| ())).unwrap();
+        let store = SqliteStore::open(&directory.path().join("keys"), clock, None, Box::new(|_| ())).unwrap();
         let (way, sent) = (AtomicU8::new(WORKS), Mutex::default());
         let store = Arc::new(CutOff { store, way, sent, _directory: directory });
         let metrics = Arc::new(Metrics::new());
@@ -90,6 +128,9 @@ impl World {
             created_at: at(0),
             expires_at: None,
             revoked_at: None,
+            retires_at: None,
+            replaced_by: None,
+            replaces: None,
         };
         assert_eq!(self.store.create(&record).await.unwrap(), Creation::Created);
         id
@@ -97,7 +138,7 @@ impl World {
 
     async fn written(&self, key: KeyId) -> (Option<i64>, u64) {
         let stored = self.store.get(&key).await.unwrap().unwrap();
-        (stored.last_used_at.map(Timestamp::as_millis), stored.uses)
+        (stored.activity.last_used_at.map(Timestamp::as_millis), stored.activity.uses)
     }
 
     fn set_way(&self, way: u8) {
@@ -114,8 +155,8 @@ async fn uses_of_many_keys_are_one_batch_a_shard() {
     let mut world = World::new(100);
     let keys = [world.key(0x11).await, world.key(0x12).await, world.key(0x21).await];
     for (key, used) in keys.into_iter().zip([5, 6, 7]) {
-        world.usage.touch(key, at(used));
-        world.usage.touch(key, at(used - 1));
+        world.usage.note(key, Use::Permitted, at(used));
+        world.usage.note(key, Use::Permitted, at(used - 1));
     }
     world.flusher.flush().await;
     assert_eq!(world.store.sent.lock().unwrap().len(), 2);
@@ -130,12 +171,12 @@ async fn a_failed_flush_is_kept_and_merged() {
     let key = world.key(1).await;
     world.set_way(CUT);
     for used in [5, 9] {
-        world.usage.touch(key, at(used));
+        world.usage.note(key, Use::Permitted, at(used));
         world.flusher.flush().await;
     }
     assert_eq!(world.written(key).await, (None, 0));
     world.set_way(WORKS);
-    world.usage.touch(key, at(7));
+    world.usage.note(key, Use::Permitted, at(7));
     world.flusher.flush().await;
     assert_eq!(world.written(key).await, (Some(9), 3));
     assert_eq!(world.usage.pending(), 0);
@@ -146,9 +187,9 @@ async fn a_batch_whose_answer_was_lost_counts_once() {
     let mut world = World::new(100);
     let key = world.key(1).await;
     world.set_way(DEAF);
-    world.usage.touch(key, at(5));
+    world.usage.note(key, Use::Permitted, at(5));
     world.flusher.flush().await;
-    world.usage.touch(key, at(6));
+    world.usage.note(key, Use::Permitted, at(6));
     world.flusher.flush().await;
     world.set_way(WORKS);
     world.flusher.flush().await;
@@ -166,7 +207,7 @@ async fn what_waits_is_bounded_while_the_store_is_away_and_known_keys_go_on() {
     world.set_way(CUT);
     for used in 1..=4 {
         for key in keys {
-            world.usage.touch(key, at(used));
+            world.usage.note(key, Use::Permitted, at(used));
         }
         world.flusher.flush().await;
         assert!(world.usage.pending() <= 6);
@@ -183,8 +224,23 @@ async fn everything_is_written_at_once_on_shutdown() {
     let world = World::new(100);
     let key = world.key(1).await;
     let (World { store, usage, flusher }, hour) = (world, Duration::from_secs(3_600));
-    usage.touch(key, at(5));
+    usage.note(key, Use::Permitted, at(5));
     flusher.run(hour, std::future::ready(())).await;
     let stored = store.get(&key).await.unwrap().unwrap();
-    assert_eq!(stored.last_used_at, Some(at(5)));
+    assert_eq!(stored.activity.last_used_at, Some(at(5)));
+}
+
+#[tokio::test]
+async fn attempts_with_a_dead_key_are_written_as_uses_are() {
+    let mut world = World::new(100);
+    let key = world.key(1).await;
+    world.usage.note(key, Use::InGrace, at(5));
+    world.flusher.flush().await;
+    for tried in [7, 9, 8] {
+        world.usage.note(key, Use::Refused, at(tried));
+    }
+    world.flusher.flush().await;
+    let written = world.store.get(&key).await.unwrap().unwrap().activity;
+    assert_eq!((written.last_used_at, written.uses, written.uses_in_grace), (Some(at(5)), 1, 1));
+    assert_eq!((written.last_refused_at, written.refusals), (Some(at(9)), 3));
 }
