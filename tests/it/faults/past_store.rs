@@ -2,11 +2,11 @@
 
 use crate::refusals::assert_refused;
 use crate::support::redis::{Snapshot, shard_of};
-use crate::support::wait::{PATIENCE, moment};
+use crate::support::wait::{PATIENCE, eventually_some, moment};
 use crate::support::{CreatedKey, Fleet, Gateway, GatewayBuilder, RedisServer, Upstream, eventually};
 
 use super::watch::{Keys, Watch};
-use super::{BACK, BUSY, RECOVERED, measured, metric};
+use super::{BACK, BUSY, RECOVERED, measured, metric, unacknowledged};
 
 /// Without the no-ops that fleets write: the logs hold what these tests write, and nothing else.
 fn quiet(builder: GatewayBuilder) -> GatewayBuilder {
@@ -165,4 +165,38 @@ fn both_pasts_are_honoured(elsewhere: usize) {
     }
     assert_is_told_again(&fleet, &ours.key);
     watch.end().assert_nobody_was_wronged();
+}
+
+/// A gateway that stood far on in the log that is lost has a high position, and has applied nothing of what is written
+/// to the store that came back.
+#[test]
+fn a_receipt_right_after_a_restore_counts_nobody_who_has_not_read_the_store_since() {
+    let mut fleet = fleet();
+    for _ in 0..3 {
+        let mut keys = neighbours(&fleet.gateways[0], 6);
+        let dying = keys.remove(0);
+        fleet.use_everywhere(&dying.key);
+        let before = snapshot(&mut fleet);
+        let [revoker, other] = [&fleet.gateways[0], &fleet.gateways[1]];
+        for created in &keys {
+            assert_eq!(unacknowledged(&revoker.admin().revoke(&created.id)), [""; 0]);
+        }
+        let its_id = other.admin().gateway_id();
+        other.use_key(&dying.key).assert_forwarded();
+
+        fleet.redis.kill();
+        fleet.redis.restore(&before);
+        fleet.redis.start_again();
+        let [revoker, other] = [&fleet.gateways[0], &fleet.gateways[1]];
+        let (admin, path) = (revoker.admin(), format!("/v1/keys/{}/revoke", dying.id));
+        let revoked = eventually_some("the store takes the revocation", BACK + BUSY, || {
+            let answer = admin.post(&path, &serde_json::json!({}));
+            (answer.status == 200).then(|| answer.json())
+        });
+        let answer = other.use_key(&dying.key);
+        if !unacknowledged(&revoked).contains(&its_id) {
+            assert_refused(&answer, "key_revoked");
+        }
+        fleet.assert_refused_everywhere(&dying.key, RECOVERED + BUSY);
+    }
 }
