@@ -1,7 +1,10 @@
-//! How fast a revocation reaches a fleet.
+//! How fast a revocation reaches a fleet, and what events cost the traffic.
 
 mod idle;
 mod judge;
+mod lane;
+mod phases;
+mod traffic;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -38,12 +41,16 @@ pub struct Propagation {
     assert: bool,
     #[command(flatten)]
     idle: idle::Options,
+    #[command(flatten)]
+    traffic: traffic::Options,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Many gateways and no traffic: from the call to the last gateway's refusal.
     Idle,
+    /// One gateway under traffic: its p99 at rising rates of events.
+    Traffic,
 }
 
 /// What `--json` gets.
@@ -52,6 +59,7 @@ struct Record {
     gateway: String,
     cores: usize,
     idle: Option<idle::Measured>,
+    traffic: Option<traffic::Measured>,
 }
 
 impl Propagation {
@@ -61,12 +69,17 @@ impl Propagation {
         launch::wake_in_time()?;
         let progress = Progress::new();
         let wanted = |part| self.only.is_none_or(|only| only == part);
-        let mut record = Record { gateway: version(&binary)?, cores: cores(), idle: None };
+        let mut record = Record { gateway: version(&binary)?, cores: cores(), idle: None, traffic: None };
         let mut text = format!("{}, {} cores\n", record.gateway, record.cores);
         if wanted(Part::Idle) {
             let measured = idle::measure(&self.idle, &binary, &limit, &progress)?;
             text += &measured.render();
             record.idle = Some(measured);
+        }
+        if wanted(Part::Traffic) {
+            let measured = traffic::measure(&self.traffic, &binary, &limit, &progress)?;
+            text += &measured.render();
+            record.traffic = Some(measured);
         }
         if let Some(path) = &self.json {
             let write = || anyhow::Ok(serde_json::to_writer_pretty(File::create(path)?, &record)?);
