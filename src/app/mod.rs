@@ -49,6 +49,8 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(5);
 /// How often the fleet's settings are asked for while all is well, and how soon again if that failed.
 const FLEET_INTERVAL: Duration = Duration::from_secs(1);
 const FLEET_RETRY: Duration = Duration::from_millis(100);
+/// Failures in a row that are worth a word.
+const WARN_AFTER: u32 = 3;
 /// How often histograms are folded and gauges set.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often old revocations are looked for that need not be remembered any more.
@@ -318,18 +320,22 @@ fn roll_settings(config: &Config, listeners: &Listeners) -> RollSettings {
 
 /// Asks for what the fleet shares: until it is known, and then each second.
 async fn follow_fleet(verifier: Arc<Verifier>, health: Arc<Health>) {
-    let mut answered = None;
+    let (mut failures, mut answered) = (0u32, false);
     loop {
         let refreshed = verifier.refresh_fleet().await;
-        if answered != Some(refreshed.is_ok()) {
-            match &refreshed {
-                Ok(()) => tracing::info!("the store answers"),
-                Err(error) => tracing::warn!(%error, "the store does not answer; trying on"),
+        match &refreshed {
+            Ok(()) if !answered => tracing::info!("the store answers"),
+            Ok(()) => {}
+            // At the start, it is not there at once.
+            Err(error) if failures + 1 == WARN_AFTER => {
+                tracing::warn!(%error, "the store does not answer; trying on");
             }
+            Err(_) => {}
         }
-        answered = Some(refreshed.is_ok());
-        health.store_answers(refreshed.is_ok());
-        let synced = refreshed.is_ok() && verifier.is_synced();
+        answered = refreshed.is_ok();
+        failures = if answered { 0 } else { failures.saturating_add(1) };
+        health.store_answers(answered);
+        let synced = answered && verifier.is_synced();
         if synced {
             health.sync();
         }

@@ -115,7 +115,8 @@ pub(super) fn card(key: &Key, now: Timestamp) -> String {
     }
     if key.refusals > 0 {
         let last = moment(key.last_refused_at);
-        lines.push(("after death", format!("tried {} times, last {last}", key.refusals)));
+        let times = if key.refusals == 1 { "time" } else { "times" };
+        lines.push(("after death", format!("tried {} {times}, last {last}", key.refusals)));
     }
     lines.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<13}{value}");

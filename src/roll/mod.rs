@@ -41,6 +41,8 @@ const LINE_PACE: Duration = Duration::from_millis(2);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// What is added to twice a gateway's `max_staleness` before its silence is the end.
 const SILENCE_MARGIN: Duration = Duration::from_secs(10);
+/// Failures in a row that are worth a word: at the start, the store is not there at once.
+const WARN_AFTER: u32 = 3;
 /// How long the store may take for a line, or for the roll.
 const STORE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -184,17 +186,17 @@ impl Roll {
             progress.mark_unchanged();
             let wait = match self.write_line().await {
                 Ok(()) => {
-                    if failures > 0 {
+                    if failures >= WARN_AFTER {
                         tracing::info!("this gateway stands on the roll again");
                     }
                     failures = 0;
                     LINE_INTERVAL
                 }
                 Err(error) => {
-                    if failures == 0 {
+                    failures = failures.saturating_add(1);
+                    if failures == WARN_AFTER {
                         tracing::warn!(%error, "this gateway cannot write its line on the roll");
                     }
-                    failures = failures.saturating_add(1);
                     backoff(failures)
                 }
             };

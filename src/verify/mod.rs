@@ -46,8 +46,11 @@ const RELOADS: usize = 2;
 const DOUBT: Duration = Duration::from_secs(3);
 /// A key in use is looked up again ahead of time at most once in so long.
 const REVALIDATION_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a revocation is remembered here, whatever the store says; the store's log does not reach back further.
-const DEATHS_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How many revocations of a shard are remembered here, whatever the store says: as many as its log has entries, so that
+/// what is forgotten here is no longer in the log either.
+const DEATHS_KEPT: usize = 100_000;
+/// And how long at least.
+const DEATHS_KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
 
 /// What the verifier is made of.
 pub struct VerifierSettings {
@@ -226,9 +229,10 @@ impl Verifier {
     pub async fn forget_old_deaths(&self) {
         for shard in Shard::all() {
             let now = self.clock.now().tick;
-            let mut old = self.memory.deaths(shard);
-            old.retain(|(_, death)| now.since(death.at) > DEATHS_KEPT);
-            for (hash, _) in old {
+            let mut deaths = self.memory.deaths(shard);
+            deaths.sort_unstable_by_key(|(_, death)| std::cmp::Reverse(death.at));
+            let beyond = deaths.into_iter().skip(DEATHS_KEPT);
+            for (hash, _) in beyond.filter(|(_, death)| now.since(death.at) > DEATHS_KEPT_FOR) {
                 if self.loader.holds_revocation(&hash).await {
                     self.memory.forget_death(&hash);
                 }

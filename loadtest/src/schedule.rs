@@ -1,0 +1,66 @@
+//! When requests are due.
+
+use std::iter::{self, Peekable};
+use std::time::Duration;
+
+/// Times since the start at which requests are due, in order, all before the end.
+pub type Schedule = Peekable<Box<dyn Iterator<Item = Duration>>>;
+
+/// Arrivals of clients that know nothing of each other: `rate` a second on average, at random. The same seed makes the
+/// same arrivals.
+pub fn poisson(rate: f64, span: Duration, seed: u64) -> Schedule {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut at = 0.0;
+    let arrivals = iter::from_fn(move || {
+        at += -(1.0 - random.f64()).ln() / rate;
+        // A rate of 0 has its first arrival at infinity.
+        Duration::try_from_secs_f64(at).ok().filter(|&at| at < span)
+    });
+    (Box::new(arrivals) as Box<dyn Iterator<Item = Duration>>).peekable()
+}
+
+/// Always due: as many as can be answered.
+pub fn flat_out() -> Schedule {
+    (Box::new(iter::repeat(Duration::ZERO)) as Box<dyn Iterator<Item = Duration>>).peekable()
+}
+
+/// The first moment of the raster `offset + n * every` that is not before `now`: what was missed is left out.
+pub fn next_on_raster(offset: Duration, every: Duration, now: Duration) -> Duration {
+    let passed = now.saturating_sub(offset).as_nanos().div_ceil(every.as_nanos().max(1));
+    offset + every * u32::try_from(passed).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_come_at_the_rate_that_was_asked_for() {
+        let span = Duration::from_secs(10);
+        let arrivals: Vec<_> = poisson(2000.0, span, 1).collect();
+        assert!(arrivals.is_sorted() && arrivals.iter().all(|&at| at < span));
+        // 20,000 are expected, give or take 141: this is seven times as much.
+        assert!(arrivals.len().abs_diff(20_000) < 1000, "{}", arrivals.len());
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_arrivals() {
+        let some = |seed| poisson(100.0, Duration::from_secs(1), seed).collect::<Vec<_>>();
+        assert_eq!(some(7), some(7));
+        assert_ne!(some(7), some(8));
+    }
+
+    #[test]
+    fn no_rate_is_no_arrival() {
+        assert_eq!(poisson(0.0, Duration::from_secs(1), 1).next(), None);
+    }
+
+    #[test]
+    fn a_raster_goes_on_where_it_would_have_been() {
+        let ms = Duration::from_millis;
+        assert_eq!(next_on_raster(ms(3), ms(10), ms(0)), ms(3));
+        assert_eq!(next_on_raster(ms(3), ms(10), ms(3)), ms(3));
+        assert_eq!(next_on_raster(ms(3), ms(10), ms(4)), ms(13));
+        assert_eq!(next_on_raster(ms(3), ms(10), ms(57)), ms(63));
+    }
+}
