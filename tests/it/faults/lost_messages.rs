@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::refusals::assert_refused;
+use crate::support::proxy::Loss;
 use crate::support::redis::shard_of;
 use crate::support::wait::{Moment, PATIENCE, full, moment, pause};
 use crate::support::{CreatedKey, Fleet, Gateway, RedisServer, eventually, keys};
@@ -35,7 +36,7 @@ fn messages_that_are_lost_while_commands_pass_are_made_up_for() {
     for _ in 0..3 {
         let (dying, living) = (fleet.key_in_use(), fleet.key_in_use());
         let lost = fleet.cables[1].lost();
-        fleet.cables[1].lose_messages(true);
+        fleet.cables[1].lose_messages(Loss::All);
         let told = moment();
         let revoked = teller.admin().revoke(&dying.id);
         assert_recovers(deaf, &dying.key, told, "messages lost while commands pass");
@@ -43,7 +44,7 @@ fn messages_that_are_lost_while_commands_pass_are_made_up_for() {
         // It reads the log often enough to answer for itself while the revoker waits.
         assert_eq!(unacknowledged(&revoked), [""; 0], "{revoked}");
         deaf.use_key(&living.key).assert_forwarded();
-        fleet.cables[1].lose_messages(false);
+        fleet.cables[1].keep_messages();
     }
     assert_eq!(deaf.metrics().sum("keygate_feed_gaps_total", &[r#"reason="trimmed""#]), 0.0);
     assert_eq!(deaf.metrics().sum("keygate_feed_gaps_total", &[r#"reason="forked""#]), 0.0);
@@ -58,7 +59,7 @@ fn a_key_that_was_made_while_messages_were_lost_opens_although_it_is_remembered_
     eventually("unchecked keys may ask", PATIENCE, || deaf.use_key(&opener).status == 200);
     let late = keys::foreign_live("made while messages were lost");
     assert_refused(&deaf.use_key(&late), "key_unknown");
-    fleet.cables[1].lose_messages(true);
+    fleet.cables[1].lose_messages(Loss::All);
     maker.admin().import(&keys::sha256_hex(late.as_bytes()), "live");
     eventually("the new key opens", RECOVERED + BUSY, || deaf.use_key(&late).status == 200);
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::support::proxy::Loss;
+
 /// Gateways in the fleet.
 pub const GATEWAYS: usize = 4;
 /// Clients that work at the same time.
@@ -52,7 +54,7 @@ pub enum Chaos {
     RestartRedis,
     TrimLog(u64),
     FreezeGateway(usize, Duration),
-    LoseMessages(usize, Duration),
+    LoseMessages(usize, Loss, Duration),
     DeadCable(usize, Duration),
     CutCable(usize),
 }
@@ -87,16 +89,17 @@ fn step(random: &mut Rng) -> Step {
 fn act_of_chaos(number: usize, random: &mut Rng) -> Chaos {
     let gateway = random.usize(0..GATEWAYS);
     let mut millis = |range: std::ops::Range<u64>| Duration::from_millis(random.u64(range));
-    match number % 10 {
+    match number % 11 {
         0 => Chaos::DeadCable(gateway, millis(2_500..3_500)),
         1 => Chaos::FreezeGateway(gateway, millis(300..1_500)),
         2 => Chaos::FreezeRedis(millis(100..800)),
-        3 => Chaos::LoseMessages(gateway, millis(500..1_500)),
+        3 => Chaos::LoseMessages(gateway, Loss::All, millis(500..1_500)),
         4 => Chaos::RestartRedis,
         5 => Chaos::KillSubscribers,
         6 => Chaos::TrimLog(random.u64(0..16)),
         7 => Chaos::CutCable(gateway),
         8 => Chaos::KillClients,
+        9 => Chaos::LoseMessages(gateway, Loss::EveryOther, millis(1_500..2_500)),
         _ => Chaos::DeadCable(gateway, millis(200..900)),
     }
 }

@@ -335,10 +335,10 @@ fn make_chaos(plan: &[(usize, Chaos)], fleet: &mut Fleet, stage: &Stage) -> usiz
                 pause(time);
                 fleet.gateways[gateway].thaw();
             }
-            Chaos::LoseMessages(gateway, time) => {
-                fleet.cables[gateway].lose_messages(true);
+            Chaos::LoseMessages(gateway, which, time) => {
+                fleet.cables[gateway].lose_messages(which);
                 pause(time);
-                fleet.cables[gateway].lose_messages(false);
+                fleet.cables[gateway].keep_messages();
             }
             Chaos::DeadCable(gateway, time) => {
                 fleet.cables[gateway].go_dead();

@@ -26,8 +26,15 @@ struct Shared {
 #[derive(Clone, Copy, Default)]
 struct Mode {
     dead: bool,
-    loses_messages: bool,
+    loses: Option<Loss>,
     stopping: bool,
+}
+
+/// Which messages of subscriptions are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    All,
+    EveryOther,
 }
 
 impl RedisProxy {
@@ -61,8 +68,12 @@ impl RedisProxy {
     }
 
     /// Commands and their answers pass, messages of subscriptions are lost.
-    pub fn lose_messages(&self, lost: bool) {
-        self.set(|mode| mode.loses_messages = lost);
+    pub fn lose_messages(&self, which: Loss) {
+        self.set(|mode| mode.loses = Some(which));
+    }
+
+    pub fn keep_messages(&self) {
+        self.set(|mode| mode.loses = None);
     }
 
     /// How many messages were lost so far.
@@ -126,13 +137,20 @@ impl Shared {
 
     fn carry_answers(&self, number: usize, server: &TcpStream, client: &TcpStream, subscribed: &AtomicBool) {
         let mut waiting = Vec::new();
+        let mut messages = 0_usize;
         self.carry(number, server, client, |bytes| {
             waiting.extend_from_slice(bytes);
             let mut passing = Vec::new();
             while let Some(length) = resp::frame(&waiting) {
                 let frame: Vec<u8> = waiting.drain(..length).collect();
-                let loses = self.mode.lock().unwrap().loses_messages && subscribed.load(Ordering::SeqCst);
-                if loses && resp::is_message(&frame) {
+                let is_message = subscribed.load(Ordering::SeqCst) && resp::is_message(&frame);
+                messages += usize::from(is_message);
+                let is_lost = match self.mode.lock().unwrap().loses {
+                    None => false,
+                    Some(Loss::All) => is_message,
+                    Some(Loss::EveryOther) => is_message && messages.is_multiple_of(2),
+                };
+                if is_lost {
                     self.dropped.fetch_add(1, Ordering::SeqCst);
                 } else {
                     passing.extend_from_slice(&frame);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::message::chunk;
+use super::proxy::Loss;
 use super::wait::{PATIENCE, full, moment, moment_of, rfc3339_in, wait_until};
 use super::{
     Connection, DiskFault, Faults, Ran, RedisProxy, RedisServer, Request, Upstream, eventually, tool,
@@ -182,15 +183,18 @@ fn a_cable_loses_messages_and_nothing_else() {
     let publish = |text: &str| assert_eq!(redis.run::<i64>(&["PUBLISH", "news", text]), 1);
     publish("first");
     assert!(listen(&stream).contains("first"));
-    cable.lose_messages(true);
+    cable.lose_messages(Loss::All);
     publish("second");
     let heard = say(&stream, "PING\r\n");
     assert!(heard.contains("pong") && !heard.contains("second"), "{heard}");
     assert_eq!(cable.lost(), 1);
-    cable.lose_messages(false);
+    cable.keep_messages();
     publish("third");
     let heard = listen(&stream);
     assert!(heard.contains("third") && !heard.contains("second"), "{heard}");
+    cable.lose_messages(Loss::EveryOther);
+    (0..10).for_each(|number| publish(&format!("number {number}")));
+    assert_eq!(listen(&stream).matches("number").count(), 5);
 }
 
 #[test]
