@@ -52,7 +52,8 @@ pub enum Chaos {
     KillClients,
     FreezeRedis(Duration),
     RestartRedis,
-    TrimLog(u64),
+    /// The logs are cut off while this gateway is away.
+    TrimLogs(usize, Duration),
     FreezeGateway(usize, Duration),
     LoseMessages(usize, Loss, Duration),
     DeadCable(usize, Duration),
@@ -96,7 +97,7 @@ fn act_of_chaos(number: usize, random: &mut Rng) -> Chaos {
         3 => Chaos::LoseMessages(gateway, Loss::All, millis(500..1_500)),
         4 => Chaos::RestartRedis,
         5 => Chaos::KillSubscribers,
-        6 => Chaos::TrimLog(random.u64(0..16)),
+        6 => Chaos::TrimLogs(gateway, millis(800..1_500)),
         7 => Chaos::CutCable(gateway),
         8 => Chaos::KillClients,
         9 => Chaos::LoseMessages(gateway, Loss::EveryOther, millis(1_500..2_500)),

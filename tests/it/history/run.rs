@@ -23,7 +23,8 @@ const IN_PLAY: usize = 64;
 pub fn carry_out(plan: &Plan) -> History {
     let mut fleet = Fleet::on(RedisServer::start(), Upstream::forgetful(), GATEWAYS, |_, builder| {
         builder
-            .set("KEYGATE_CACHE__TTL_S", "3")
+            // Longer than that: what is cached wrongly is seen for long.
+            .set("KEYGATE_CACHE__TTL_S", "6")
             .set("KEYGATE_CACHE__MAX_STALENESS_S", &MAX_STALENESS.as_secs().to_string())
             .set("KEYGATE_LOOKUP__TIMEOUT_MS", "300")
             .set("KEYGATE_REVOCATION__RECEIPT_TIMEOUT_MS", "250")
@@ -326,9 +327,16 @@ fn make_chaos(plan: &[(usize, Chaos)], fleet: &mut Fleet, stage: &Stage) -> usiz
                 fleet.redis.kill();
                 fleet.redis.start_again();
             }
-            Chaos::TrimLog(shard) => {
-                let log = format!("keygate:{{{shard:x}}}:log");
-                let _: i64 = fleet.redis.run(&["XTRIM", &log, "MAXLEN", "0"]);
+            Chaos::TrimLogs(gateway, time) => {
+                fleet.cables[gateway].go_dead();
+                pause(time);
+                for shard in 0..16 {
+                    let log = format!("keygate:{{{shard:x}}}:log");
+                    let _: i64 = fleet.redis.run(&["XTRIM", &log, "MAXLEN", "0"]);
+                }
+                // What lies in the cable would tell it after all.
+                fleet.cables[gateway].cut();
+                fleet.cables[gateway].come_alive();
             }
             Chaos::FreezeGateway(gateway, time) => {
                 fleet.gateways[gateway].freeze();
