@@ -17,7 +17,7 @@ use crate::support::{Answer, Connection, Fleet, RedisServer, Request, Upstream};
 /// Short, so that what holds only then is seen to hold.
 const MAX_STALENESS: Duration = Duration::from_secs(2);
 /// Keys that are used; who is made pushes out the oldest, dead or alive.
-const IN_PLAY: usize = 64;
+const IN_PLAY: usize = 160;
 
 /// Does all of it. In the end, when chaos is over, the fleet must agree on every key that is still in play.
 pub fn carry_out(plan: &Plan) -> History {
@@ -40,7 +40,7 @@ pub fn carry_out(plan: &Plan) -> History {
         oddities: Mutex::default(),
     });
     let mut first = Client::of(&stage);
-    for number in 0..IN_PLAY / 2 {
+    for number in 0..IN_PLAY / 4 {
         first.create(number % GATEWAYS);
     }
     let mut operations = first.record;
@@ -131,6 +131,15 @@ impl Stage {
         Arc::clone(&keys.in_play[(choice % keys.in_play.len() as u64) as usize])
     }
 
+    /// One that nobody has tried to revoke or rotate, if a few looks find one.
+    fn choose_untouched(&self, choice: u64) -> Arc<Known> {
+        let looks = (0..6).map(|look| self.choose(choice.rotate_right(10 * look)));
+        let untouched = |known: &Arc<Known>| {
+            !known.doomed.load(Ordering::SeqCst) && known.rotations.load(Ordering::SeqCst) == 0
+        };
+        looks.into_iter().find(untouched).unwrap_or_else(|| self.choose(choice))
+    }
+
     fn odd(&self, what: String) {
         self.oddities.lock().unwrap().push(what);
     }
@@ -150,7 +159,10 @@ impl Client {
     }
 
     fn take(&mut self, Step { gateway, choice, act }: Step) {
-        let known = self.stage.choose(choice);
+        let known = match act {
+            Act::Create | Act::Use => self.stage.choose(choice),
+            Act::Revoke { .. } | Act::Rotate { .. } => self.stage.choose_untouched(choice),
+        };
         match act {
             Act::Create => drop(self.create(gateway)),
             Act::Use => drop(self.use_key(gateway, &known)),
