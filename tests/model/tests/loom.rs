@@ -28,6 +28,21 @@ fn the_store_forgets_a_revocation() {
 }
 
 #[test]
+fn a_forgotten_revocation_is_heard() {
+    tell(scenarios::a_forgotten_revocation_is_heard());
+}
+
+#[test]
+fn two_events_at_once() {
+    tell(scenarios::two_events_at_once());
+}
+
+#[test]
+fn barriers_by_key_are_forgotten() {
+    tell(keygate_model::loom_world::by_key::barriers_are_forgotten());
+}
+
+#[test]
 fn the_feed_comes_back() {
     tell(scenarios::the_feed_comes_back(false));
 }

@@ -10,5 +10,6 @@ pub mod memory;
 #[path = "../rig/mod.rs"]
 pub mod rig;
 
+pub mod by_key;
 pub mod scenarios;
 pub mod sync;

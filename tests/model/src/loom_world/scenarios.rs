@@ -65,7 +65,7 @@ impl Stage {
 }
 
 /// Tells a story in every order; how many there were.
-fn every_order(story: impl Fn() + Send + Sync + 'static) -> u64 {
+pub(super) fn every_order(story: impl Fn() + Send + Sync + 'static) -> u64 {
     let orders = Arc::new(AtomicU64::new(0));
     let mut builder = Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
@@ -126,13 +126,41 @@ pub fn the_store_forgets_a_revocation() -> u64 {
     every_order(|| {
         let stage = Stage::new(FOR_EVER, FOR_EVER, true);
         stage.write(EventKind::Created);
-        stage.request();
         let snapshot = stage.store.snapshot();
         let revoke = move |stage: &Stage| {
             stage.change(EventKind::Revoked);
             stage.store.restore(&snapshot);
         };
         let threads = [stage.thread(revoke), stage.thread(Stage::request)];
+        stage.request();
+        join(threads);
+    })
+}
+
+/// The store forgets a revocation before it is heard of here.
+pub fn a_forgotten_revocation_is_heard() -> u64 {
+    every_order(|| {
+        let stage = Stage::new(FOR_EVER, FOR_EVER, false);
+        stage.write(EventKind::Created);
+        let snapshot = stage.store.snapshot();
+        let entry = stage.write(EventKind::Revoked);
+        stage.store.restore(&snapshot);
+        let threads = [stage.thread(move |stage| stage.gateway.apply(&entry))];
+        stage.request();
+        join(threads);
+    })
+}
+
+/// Two events at once: one of another key in the same slot, and a revocation.
+pub fn two_events_at_once() -> u64 {
+    every_order(|| {
+        let stage = Stage::new(FOR_EVER, FOR_EVER, false);
+        stage.write(EventKind::Created);
+        let other = stage.store.write(EventKind::Created, key(2));
+        let threads = [
+            stage.thread(move |stage| stage.gateway.apply(&other)),
+            stage.thread(|stage| stage.change(EventKind::Revoked)),
+        ];
         stage.request();
         join(threads);
     })
