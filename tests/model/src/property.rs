@@ -17,6 +17,8 @@ pub enum Property {
     ProofIsComplete,
     /// The position told never passes an event that was neither applied nor given up in a gap.
     PositionIsReached,
+    /// Two seconds after the store answers again, everything in its logs has taken effect and is proved to.
+    CatchesUp,
     /// No load of a key begins before the one under way has ended, with what it brought in the cache.
     OneLoadAtATime,
     /// Whoever was told an answer and asks again does not get the answer of that load again.
@@ -35,6 +37,7 @@ impl Property {
             Property::BoundHolds => "the bound holds",
             Property::ProofIsComplete => "a proof is complete",
             Property::PositionIsReached => "the position is reached",
+            Property::CatchesUp => "it catches up",
             Property::OneLoadAtATime => "one load at a time",
             Property::ReloadIsNew => "a reload is new",
             Property::TwoReloadsSuffice => "two reloads suffice",

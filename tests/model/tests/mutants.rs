@@ -12,11 +12,15 @@ use keygate_model::property::{BROKEN, Property};
 
 const MEMORY: &str = "src/verify/memory.rs";
 const FRESHNESS: &str = "src/verify/freshness.rs";
+const FOLLOWER: &str = "src/events/follower.rs";
 const TRAIL: &str = "src/events/trail.rs";
 const CHAIN: &str = "src/model/chain.rs";
 const GATEWAY: &str = "tests/model/src/rig/gateway.rs";
 const FEED: &str = "tests/model/src/rig/feed.rs";
 const BY_KEY: &str = "tests/model/src/loom_world/by_key.rs";
+
+/// The follower's own stories.
+const FOLLOWING: (&str, &[&str]) = ("follower", &["it_follows_through_every_fault"]);
 
 /// A change of one or more places.
 struct Mutant {
@@ -243,6 +247,66 @@ const MUTANTS: &[Mutant] = &[
         verdict: Breaks(Property::PositionIsReached),
     },
     Mutant {
+        name: "the follower: the gap comes after the proof",
+        changes: &[Change {
+            file: FOLLOWER,
+            from: "        self.sink.gap(shard, why);\n        self.trails[shard.index()].restart(heads.heads[shard.index()]);\n        self.sink.current(shard, *asked_at);\n",
+            to: "        self.trails[shard.index()].restart(heads.heads[shard.index()]);\n        self.sink.current(shard, *asked_at);\n        self.sink.gap(shard, why);\n",
+        }],
+        told: FOLLOWING,
+        verdict: Breaks(Property::ProofIsComplete),
+    },
+    Mutant {
+        name: "the follower: a proof although the log has more",
+        changes: &[Change {
+            file: FOLLOWER,
+            from: "Standing::Behind => self.behind.push_back(shard),",
+            to: "Standing::Behind => self.sink.current(shard, *asked_at),",
+        }],
+        told: FOLLOWING,
+        verdict: Breaks(Property::ProofIsComplete),
+    },
+    Mutant {
+        name: "the follower: a proof dates from its answer",
+        changes: &[Change {
+            file: FOLLOWER,
+            from: "self.ends = Some((asked_at, heads));",
+            to: "self.ends = Some((self.clock.now().tick, heads));",
+        }],
+        told: FOLLOWING,
+        verdict: Breaks(Property::ProofIsComplete),
+    },
+    Mutant {
+        name: "the follower: the position is told before the event is applied",
+        changes: &[Change {
+            file: FOLLOWER,
+            from: "                self.sink.apply(&entry.event);\n                trail.advance(entry);\n                self.tell_progress();\n",
+            to: "                trail.advance(entry);\n                self.tell_progress();\n                self.sink.apply(&entry.event);\n",
+        }],
+        told: FOLLOWING,
+        verdict: Breaks(Property::PositionIsReached),
+    },
+    Mutant {
+        name: "the follower: a log that no longer reaches back is waited for",
+        changes: &[Change {
+            file: FOLLOWER,
+            from: "            return self.lose(shard, Gap::Trimmed);",
+            to: "            return;",
+        }],
+        told: FOLLOWING,
+        verdict: Breaks(Property::CatchesUp),
+    },
+    Mutant {
+        name: "the trail: a fork of the same length is taken for the log",
+        changes: &[Change {
+            file: TRAIL,
+            from: "if self.passed.contains(head) || self.asked_from == Some(*head) {",
+            to: "if self.passed.iter().any(|passed| passed.seq == head.seq) {",
+        }],
+        told: FOLLOWING,
+        verdict: Breaks(Property::ProofIsComplete),
+    },
+    Mutant {
         name: "barriers by key: one is forgotten without the floor",
         changes: &[Change {
             file: BY_KEY,
@@ -327,7 +391,9 @@ impl Copy {
         let path = self.root.join(change.file);
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", change.file))?;
         match text.matches(change.from).count() {
-            1 => fs::write(&path, text.replacen(change.from, change.to, 1)).map_err(|error| error.to_string()),
+            1 => {
+                fs::write(&path, text.replacen(change.from, change.to, 1)).map_err(|error| error.to_string())
+            }
             count => Err(format!("what it changes is {count} times in {}", change.file)),
         }
     }

@@ -1,9 +1,12 @@
 //! Every interleaving, and every value that memory may show: for models of a few steps.
 
+#[allow(clippy::all)]
 #[path = "../../../../src/verify/board.rs"]
 pub mod board;
+#[allow(clippy::all)]
 #[path = "../../../../src/verify/freshness.rs"]
 pub mod freshness;
+#[allow(clippy::all)]
 #[path = "../../../../src/verify/memory.rs"]
 pub mod memory;
 

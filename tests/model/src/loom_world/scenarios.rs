@@ -11,9 +11,9 @@ use crate::property::Property;
 
 use super::rig::feed::Feed;
 use super::rig::gateway::{Gateway, Outcome};
+use super::rig::key;
 use super::rig::store::Store;
 use super::rig::witness::Witness;
-use super::rig::key;
 use super::sync::Map;
 
 /// How often a thread is interrupted at most, of its own will apart.
@@ -99,8 +99,7 @@ pub fn a_key_is_revoked_while_it_is_loaded() -> u64 {
     every_order(|| {
         let stage = Stage::new(FOR_EVER, FOR_EVER, true);
         stage.write(EventKind::Created);
-        let threads =
-            [stage.thread(|stage| stage.change(EventKind::Revoked)), stage.thread(Stage::request)];
+        let threads = [stage.thread(|stage| stage.change(EventKind::Revoked)), stage.thread(Stage::request)];
         stage.request();
         join(threads);
     })

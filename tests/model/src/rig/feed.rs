@@ -31,12 +31,7 @@ impl Feed {
     /// A feed that has read nothing yet.
     pub fn new(gateway: &Arc<Gateway>, store: &Arc<Store>, witness: &Arc<Witness>) -> Feed {
         let trails = shards().map(|shard| (shard, Trail::default())).collect();
-        Feed {
-            gateway: Arc::clone(gateway),
-            store: Arc::clone(store),
-            witness: Arc::clone(witness),
-            trails,
-        }
+        Feed { gateway: Arc::clone(gateway), store: Arc::clone(store), witness: Arc::clone(witness), trails }
     }
 
     /// A message of the bus. Whether the ends of the logs are to be read at once.

@@ -75,7 +75,7 @@ impl Store {
         let entry = LogEntry { head, prev: log.end.nonce, event };
         log.end = head;
         log.entries.push(entry.clone());
-        self.witness.written(&entry, version);
+        self.witness.written(&entry);
         entry
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::ledger::Ledger;
 use crate::model::{EventKind, Head, KeyHash, LogEntry, Nonce, Shard};
 use crate::property::Property;
 
@@ -29,9 +30,7 @@ pub struct Witness {
 #[derive(Default)]
 struct Seen {
     now: u64,
-    entries: BTreeMap<Nonce, Written>,
-    /// Entries that took effect on the gateway: applied, or given up in a gap.
-    in_effect: BTreeSet<Nonce>,
+    ledger: Ledger,
     /// Keys that the store holds to be revoked, and since when.
     revoked: BTreeMap<KeyHash, Tick>,
     /// The store went back to an older state.
@@ -41,13 +40,6 @@ struct Seen {
     /// Keys that are being loaded.
     loading: BTreeSet<KeyHash>,
     loads: u64,
-}
-
-struct Written {
-    shard: Shard,
-    key: KeyHash,
-    prev: Nonce,
-    due: u64,
 }
 
 /// What a request that starts now must honour.
@@ -77,15 +69,12 @@ impl Witness {
     }
 
     /// The store took a change.
-    pub fn written(&self, entry: &LogEntry, version: u64) {
+    pub fn written(&self, entry: &LogEntry) {
         let mut seen = self.seen();
-        let (shard, key) = (entry.event.shard(), entry.event.hash);
-        let revokes = entry.event.kind == EventKind::Revoked;
-        let due = if revokes { DEAD + version } else { version };
-        seen.entries.insert(entry.head.nonce, Written { shard, key, prev: entry.prev, due });
-        if revokes {
+        seen.ledger.written(entry);
+        if entry.event.kind == EventKind::Revoked {
             let now = Tick::from_nanos(seen.now);
-            seen.revoked.entry(key).or_insert(now);
+            seen.revoked.entry(entry.event.hash).or_insert(now);
         }
     }
 
@@ -99,19 +88,14 @@ impl Witness {
 
     /// The gateway applied this entry.
     pub fn applied(&self, entry: &LogEntry) {
-        let due = {
-            let mut seen = self.seen();
-            seen.in_effect.insert(entry.head.nonce);
-            seen.entries[&entry.head.nonce].due
-        };
-        self.due[number(&entry.event.hash)].fetch_max(due, Ordering::AcqRel);
+        self.seen().ledger.in_effect(entry.head.nonce);
+        let dead = if entry.event.kind == EventKind::Revoked { DEAD } else { 0 };
+        self.due[number(&entry.event.hash)].fetch_max(dead + version(entry), Ordering::AcqRel);
     }
 
     /// A gap of this shard begins.
     pub fn gap_begins(&self, shard: Shard) -> GivenUp {
-        let seen = self.seen();
-        let of_shard = seen.entries.iter().filter(|(_, written)| written.shard == shard);
-        GivenUp(of_shard.map(|(nonce, _)| *nonce).collect())
+        GivenUp(self.seen().ledger.of_shard(shard))
     }
 
     /// It has taken effect. Who loads again sees the store as it is; what it may forget later is not known to be revoked.
@@ -120,10 +104,10 @@ impl Witness {
         {
             let mut seen = self.seen();
             for nonce in given_up.0 {
-                seen.in_effect.insert(nonce);
-                let written = &seen.entries[&nonce];
-                let due = &mut due[number(&written.key)];
-                *due = (*due).max(written.due % DEAD);
+                seen.ledger.in_effect(nonce);
+                let entry = seen.ledger.entry(nonce);
+                let due = &mut due[number(&entry.event.hash)];
+                *due = (*due).max(version(entry));
             }
         }
         for (note, due) in self.due.iter().zip(due).filter(|(_, due)| *due > 0) {
@@ -133,29 +117,12 @@ impl Witness {
 
     /// The gateway is about to prove a shard, whose log ended here when it was asked.
     pub fn proves(&self, end: &Head) {
-        self.expect_in_effect(Property::ProofIsComplete, end);
+        self.seen().ledger.expect_in_effect(Property::ProofIsComplete, end);
     }
 
     /// The gateway tells how far it has come.
     pub fn stands_at(&self, place: &Head) {
-        self.expect_in_effect(Property::PositionIsReached, place);
-    }
-
-    fn expect_in_effect(&self, property: Property, place: &Head) {
-        let missing = {
-            let seen = self.seen();
-            let mut nonce = place.nonce;
-            loop {
-                let Some(written) = seen.entries.get(&nonce) else { break None };
-                if !seen.in_effect.contains(&nonce) {
-                    break Some(nonce);
-                }
-                nonce = written.prev;
-            }
-        };
-        if let Some(nonce) = missing {
-            property.broken(format_args!("at {place}, entry {nonce} was neither applied nor given up"));
-        }
+        self.seen().ledger.expect_in_effect(Property::PositionIsReached, place);
     }
 
     /// A load of this key begins; its number.
@@ -208,13 +175,19 @@ impl Witness {
             && due.start.since(revoked) > max_staleness
         {
             let late = due.start.since(revoked).as_nanos();
-            Property::BoundHolds.broken(format_args!("{hash:?} was accepted {late} ticks after its revocation"));
+            Property::BoundHolds
+                .broken(format_args!("{hash:?} was accepted {late} ticks after its revocation"));
         }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The version that this entry made: its name says it.
+fn version(entry: &LogEntry) -> u64 {
+    entry.head.nonce.as_u64()
 }
 
 impl Default for Witness {

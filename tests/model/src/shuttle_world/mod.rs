@@ -1,9 +1,12 @@
 //! Random interleavings, one value of memory: for models of many steps.
 
+#[allow(clippy::all)]
 #[path = "../../../../src/verify/board.rs"]
 pub mod board;
+#[allow(clippy::all)]
 #[path = "../../../../src/verify/freshness.rs"]
 pub mod freshness;
+#[allow(clippy::all)]
 #[path = "../../../../src/verify/memory.rs"]
 pub mod memory;
 

@@ -7,7 +7,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 
-use crate::model::{EventKind, LogEntry};
+use crate::model::{EventKind, KeyHash, LogEntry};
 
 use super::rig::feed::Feed;
 use super::rig::gateway::{Gateway, Outcome};
@@ -51,7 +51,9 @@ fn storm() {
     let gateway = Arc::new(Gateway::new(&store, &witness, TTL, MAX_STALENESS, flip()));
     let scene = Scene { store, gateway, witness, bus: Arc::default() };
     // The last key is made later.
-    (0..KEYS - 1).for_each(|number| drop(scene.store.write(EventKind::Created, key(number))));
+    for number in 0..KEYS - 1 {
+        scene.store.write(EventKind::Created, key(number));
+    }
     let parts: [fn(&Scene); 8] = [
         Scene::read,
         Scene::read,
@@ -95,7 +97,7 @@ impl Scene {
     }
 
     /// A change in the store; it is published, and if it was made by way of this gateway, it takes effect here at once.
-    fn write(&self, kind: EventKind, hash: crate::model::KeyHash) {
+    fn write(&self, kind: EventKind, hash: KeyHash) {
         let entry = self.store.write(kind, hash);
         self.bus.lock().expect("no thread panics here").push(entry.clone());
         if flip() {
@@ -149,7 +151,7 @@ impl Scene {
     }
 }
 
-fn any_key() -> crate::model::KeyHash {
+fn any_key() -> KeyHash {
     key(thread_rng().gen_range(0..KEYS))
 }
 
