@@ -163,7 +163,7 @@ impl World {
 
     fn trim(&self) {
         for (_, entries) in &mut self.state().logs {
-            entries.drain(..entries.len() / 2);
+            entries.drain(..self.draw(entries.len() + 1));
         }
     }
 

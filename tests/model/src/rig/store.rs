@@ -94,7 +94,7 @@ impl Store {
     /// The older half of each log goes.
     pub fn trim(&self) {
         for log in self.lock().logs.values_mut() {
-            log.entries.drain(..log.entries.len() / 2);
+            log.entries.drain(..log.entries.len().div_ceil(2));
         }
     }
 
