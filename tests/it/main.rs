@@ -1,25 +1,31 @@
 //! The promises, kept or broken: the real binary, real sockets, a real `redis-server`.
 //!
 //! Each test is named by what it holds. `support` is what they are made of; `refusals` is the table of refusals,
-//! a file for each kind of status. Nothing here waits for a time: only for a condition, with a bound.
+//! a file for each kind of status; `faults` is every fault with what holds through it; `history` checks a long record of a
+//! fleet under chaos. Nothing here waits for a time: only for a condition, with a bound.
 
 mod support;
 
 mod admin_api;
+mod after_death;
 mod canary;
 mod cli;
 mod clients;
 mod credentials;
 mod demo;
 mod environments;
+mod faults;
 mod fleet;
 mod forwarding;
 mod garbage;
 mod headers;
+mod history;
 mod metrics;
 mod outage;
+mod receipts;
 mod refusals;
 mod retries;
+mod rotation;
 mod shutdown;
 mod startup;
 mod stores;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::wait::{PATIENCE, eventually};
-use crate::support::{Gateway, RedisServer, Request, Upstream, keys};
+use crate::support::wait::{PATIENCE, eventually, moment};
+use crate::support::{Fleet, Gateway, RedisServer, Request, Upstream, keys};
 
 #[test]
 fn every_metric_of_the_contract_is_there() {
@@ -29,7 +29,16 @@ fn every_metric_of_the_contract_is_there() {
         "keygate_events_applied_total counter",
         "keygate_event_propagation_seconds histogram",
         "keygate_feed_connected gauge",
+        "keygate_feed_lag_events gauge",
+        "keygate_feed_gaps_total counter",
         "keygate_currency_age_seconds gauge",
+        "keygate_refreshes_total counter",
+        "keygate_clock_steps_total counter",
+        "keygate_clock_offset_seconds gauge",
+        "keygate_dead_key_attempts_total counter",
+        "keygate_revocations_pending gauge",
+        "keygate_revocations_reasserted_total counter",
+        "keygate_fleet_gateways gauge",
         "keygate_usage_pending gauge",
         "keygate_usage_flushed_total counter",
         "keygate_build_info gauge",
@@ -128,4 +137,24 @@ fn labels_say_nothing_about_anybody() {
             assert!(closed.contains(&name), "{line}");
         }
     }
+}
+
+#[test]
+fn how_long_an_event_takes_is_known_also_when_nobody_revokes() {
+    let began = moment();
+    let fleet = Fleet::with(2, |_, builder| builder.set("KEYGATE_REVOCATION__CANARY_INTERVAL_S", "1"));
+    for gateway in &fleet.gateways {
+        let canaries = || gateway.metrics().sum("keygate_events_applied_total", &[r#"kind="canary""#]);
+        let measured = || gateway.metrics().sum("keygate_event_propagation_seconds_count", &[]);
+        let before = (canaries(), measured());
+        eventually("canaries are told, again and again", PATIENCE, || canaries() >= before.0 + 3.0);
+        assert!(measured() >= before.1 + 3.0);
+    }
+    // One a second for the whole fleet, and not one for each gateway: nothing else stands in the logs.
+    let logged = |shard: u8| fleet.redis.run::<u64>(&["XLEN", &format!("keygate:{{{shard:x}}}:log")]);
+    let logged: u64 = (0..16).map(logged).sum();
+    let seconds = (moment() - began).as_secs();
+    assert!((3..=seconds + 3).contains(&logged), "{logged} in {seconds} s");
+    let metrics = fleet.gateways[0].metrics();
+    assert_eq!(metrics.sum("keygate_events_applied_total", &[r#"kind="revoked""#]), 0.0);
 }

@@ -1,5 +1,6 @@
 //! The admin API, typed as far as the tests need it.
 
+use std::io;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -23,6 +24,17 @@ pub struct CreatedKey {
     pub json: Value,
 }
 
+impl CreatedKey {
+    /// The key that an answer shows for the only time.
+    #[track_caller]
+    pub fn of(answer: &Answer) -> CreatedKey {
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let json = answer.json();
+        let text = |member: &str| json[member].as_str().expect("a created key has it").to_owned();
+        CreatedKey { id: text("id"), key: text("key"), json }
+    }
+}
+
 impl Admin {
     pub fn new(address: SocketAddr, token: &str) -> Admin {
         Admin { address, token: token.to_owned() }
@@ -36,11 +48,7 @@ impl Admin {
 
     #[track_caller]
     pub fn create_with(&self, body: Value) -> CreatedKey {
-        let answer = self.post("/v1/keys", &body);
-        assert_eq!(answer.status, 201, "{}", answer.text());
-        let json = answer.json();
-        let text = |member: &str| json[member].as_str().expect("a created key has it").to_owned();
-        CreatedKey { id: text("id"), key: text("key"), json }
+        CreatedKey::of(&self.post("/v1/keys", &body))
     }
 
     /// The key as the list shows it.
@@ -64,6 +72,13 @@ impl Admin {
         answer.json()
     }
 
+    /// Makes a key that takes the place of this one.
+    #[track_caller]
+    pub fn rotate(&self, id: &str, grace: &str) -> CreatedKey {
+        let answer = self.post(&format!("/v1/keys/{id}/rotate"), &json!({"grace": grace}));
+        CreatedKey::of(&answer)
+    }
+
     /// Imports a key that keygate did not make, by its SHA-256.
     #[track_caller]
     pub fn import(&self, sha256: &str, environment: &str) -> Value {
@@ -79,6 +94,28 @@ impl Admin {
 
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         Request::post(path, body.to_string()).bearer(&self.token).send(self.address)
+    }
+
+    /// As `post`, where it may be that nobody answers.
+    pub fn try_post(&self, path: &str, body: &Value) -> io::Result<Answer> {
+        Connection::try_open(self.address)?
+            .try_ask(&Request::post(path, body.to_string()).bearer(&self.token))
+    }
+
+    /// Everybody on the roll of the fleet.
+    #[track_caller]
+    pub fn gateways(&self) -> Vec<Value> {
+        let answer = self.get("/v1/gateways");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["data"].as_array().expect("the roll has data").clone()
+    }
+
+    /// The name of this run of this gateway.
+    #[track_caller]
+    pub fn gateway_id(&self) -> String {
+        let roll = self.gateways();
+        let this = roll.iter().find(|line| line["this"] == true).expect("a gateway stands on its own roll");
+        this["id"].as_str().expect("a gateway has an id").to_owned()
     }
 
     /// The status of `/readyz`; `None` if nobody listens.

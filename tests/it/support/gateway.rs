@@ -10,7 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::admin::{Admin, Metrics};
-use super::command::keygate;
+use super::command::{Ran, keygate};
+use super::faults::Faults;
 use super::http::{Answer, Connection, Request};
 use super::process::Process;
 use super::redis::RedisServer;
@@ -128,6 +129,22 @@ impl Gateway {
         self.wait_for_exit(PATIENCE)
     }
 
+    /// Stops it where it stands, as a hypervisor may: sockets stay open and nothing happens.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Runs a command of keygate's against it.
+    pub fn cli(&self, arguments: &[&str]) -> Ran {
+        let mut command = keygate();
+        command.args(arguments).env("KEYGATE_ADMIN_URL", self.admin_url()).env("KEYGATE_ADMIN_TOKEN", TOKEN);
+        Ran::to_end(&mut command, "keygate")
+    }
+
     pub fn wait_until_ready(&self) {
         eventually("the gateway is ready", PATIENCE, || self.admin().readyz() == Some(200));
     }
@@ -173,6 +190,11 @@ impl GatewayBuilder {
     /// Keeps its keys in this file, which outlives it.
     pub fn sqlite(self, path: &Path) -> GatewayBuilder {
         self.set("KEYGATE_STORE", &format!("sqlite:{}", path.display()))
+    }
+
+    /// Runs on a machine whose disk and clocks do as they are told.
+    pub fn faulty(self, faults: &Faults) -> GatewayBuilder {
+        faults.environment().iter().fold(self, |builder, (name, value)| builder.set(name, value))
     }
 
     /// Writes last-used dates every so many milliseconds.

@@ -254,6 +254,12 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
+    /// The code of a refusal, or of nothing if it is none.
+    pub fn code(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        body["code"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// That the upstream's usual answer came through.
     #[track_caller]
     pub fn assert_forwarded(&self) {

@@ -5,11 +5,14 @@
 
 pub mod admin;
 pub mod command;
+pub mod faults;
+pub mod fleet;
 pub mod gateway;
 pub mod http;
 pub mod keys;
 pub mod message;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod upstream;
 pub mod wait;
@@ -18,9 +21,12 @@ mod tests;
 
 pub use admin::CreatedKey;
 pub use command::{Ran, keygate, tool};
+pub use faults::{DiskFault, Faults};
+pub use fleet::Fleet;
 pub use gateway::{Gateway, GatewayBuilder};
 pub use http::{Answer, Connection, Request};
 pub use message::Headers;
+pub use proxy::RedisProxy;
 pub use redis::RedisServer;
 pub use upstream::{Exchange, Seen, Upstream};
 pub use wait::{Gate, eventually};

@@ -28,6 +28,7 @@ struct Shared {
     open: Mutex<HashMap<usize, TcpStream>>,
     accepted: AtomicUsize,
     stopping: AtomicBool,
+    forgets: bool,
 }
 
 /// A request as the upstream saw it.
@@ -60,16 +61,26 @@ impl Upstream {
         Upstream::with(|exchange| exchange.reply_ok())
     }
 
+    /// As `start`, for a million requests: none is remembered.
+    pub fn forgetful() -> Upstream {
+        Upstream::serve(Box::new(|exchange| exchange.reply_ok()), true)
+    }
+
     /// Does with every request what `script` says.
     pub fn with(script: impl Fn(&mut Exchange) -> io::Result<()> + Send + Sync + 'static) -> Upstream {
+        Upstream::serve(Box::new(script), false)
+    }
+
+    fn serve(script: Box<Script>, forgets: bool) -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared {
-            script: Box::new(script),
+            script,
             seen: Mutex::default(),
             open: Mutex::default(),
             accepted: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            forgets,
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accepting.accept(&listener));
@@ -170,17 +181,31 @@ impl Shared {
                 trailers: Headers::default(),
                 complete: false,
             };
-            let index = {
-                let mut all = self.seen.lock().unwrap();
-                all.push(seen.clone());
-                all.len() - 1
-            };
+            let index = self.remember(&seen);
             let mut exchange =
                 Exchange { request: seen, index, shared: self, reader: &mut reader, stream, finished: false };
             (self.script)(&mut exchange)?;
             if !exchange.finished {
                 return Ok(());
             }
+        }
+    }
+}
+
+impl Shared {
+    /// The place of a request among those remembered, or one where none is.
+    fn remember(&self, request: &Seen) -> usize {
+        if self.forgets {
+            return usize::MAX;
+        }
+        let mut all = self.seen.lock().unwrap();
+        all.push(request.clone());
+        all.len() - 1
+    }
+
+    fn note(&self, index: usize, note: impl FnOnce(&mut Seen)) {
+        if let Some(seen) = self.seen.lock().unwrap().get_mut(index) {
+            note(seen);
         }
     }
 }
@@ -206,10 +231,10 @@ impl Exchange<'_> {
         let mut body = Vec::new();
         let trailers = self.stream_body(|piece| {
             body.extend_from_slice(piece);
-            shared.seen.lock().unwrap()[index].body.extend_from_slice(piece);
+            shared.note(index, |seen| seen.body.extend_from_slice(piece));
         })?;
         self.request.body = body;
-        shared.seen.lock().unwrap()[index].trailers = trailers;
+        shared.note(index, |seen| seen.trailers = trailers);
         Ok(())
     }
 
@@ -222,7 +247,7 @@ impl Exchange<'_> {
             Framing::Length(headers.content_length().unwrap_or(0))
         };
         let trailers = read_body(self.reader, framing, sink)?;
-        self.shared.seen.lock().unwrap()[self.index].complete = true;
+        self.shared.note(self.index, |seen| seen.complete = true);
         self.request.complete = true;
         Ok(trailers)
     }

@@ -4,7 +4,7 @@
     reason = "a test bounds its waits by real time, and asks for dates relative to now"
 )]
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 /// Long enough for anything on a busy machine; a test that waits for so long has failed.
@@ -41,6 +41,41 @@ pub fn settles<T: PartialEq>(what: &str, mut probe: impl FnMut() -> T) -> T {
         same >= SAME
     });
     last
+}
+
+/// Whether the long tests are wanted, which take minutes.
+pub fn full() -> bool {
+    std::env::var_os("KEYGATE_TEST_FULL").is_some()
+}
+
+/// A point in time, on one clock for the whole process that nobody sets: since the clock was first read.
+pub type Moment = Duration;
+
+/// Now.
+pub fn moment() -> Moment {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    FIRST.elapsed()
+}
+
+/// The moment of a date. One from before the clock was first read is its beginning.
+pub fn moment_of(rfc3339: &str) -> Moment {
+    let date: jiff::Timestamp = rfc3339.parse().unwrap_or_else(|_| panic!("not a date: {rfc3339}"));
+    let ahead = jiff::Timestamp::now().duration_until(date);
+    if ahead.is_negative() {
+        moment().saturating_sub(ahead.unsigned_abs())
+    } else {
+        moment() + ahead.unsigned_abs()
+    }
+}
+
+/// Waits for what only the clock can tell: that a fault has lasted, that a deadline has passed.
+pub fn wait_until(then: Moment) {
+    std::thread::sleep(then.saturating_sub(moment()));
+}
+
+/// Leaves the processor to others between two looks at something.
+pub fn pause(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// How long `action` takes, and what it returns.
