@@ -21,6 +21,8 @@ pub struct Violation {
     pub operation: Operation,
     /// What had promised it, if it was an operation.
     pub because: Option<Operation>,
+    /// What else was done to the key, besides using it.
+    pub life: Vec<Operation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub fn violations(history: &History) -> Vec<Violation> {
     for oddity in &history.oddities {
         let outcome = Outcome::Used(Use::Denied(oddity.clone()));
         let operation = Operation { key: 0, gateway: 0, began: Moment::ZERO, ended: Moment::ZERO, outcome };
-        broken.push(Violation { promise: Promise::NothingOdd, operation, because: None });
+        broken.push(Violation { promise: Promise::NothingOdd, operation, because: None, life: Vec::new() });
     }
     let keys = history.operations.iter().map(|operation| operation.key + 1).max().unwrap_or_default();
     let mut registers: Vec<Vec<&Operation>> = vec![Vec::new(); keys];
@@ -77,7 +79,9 @@ fn check(history: &History, register: &[&Operation], broken: &mut Vec<Violation>
         }
     }
     let mut broken_by = |promise, operation: &Operation, because: Option<&Operation>| {
-        broken.push(Violation { promise, operation: operation.clone(), because: because.cloned() });
+        let changes = register.iter().filter(|each| !matches!(each.outcome, Outcome::Used(_)));
+        let life = changes.map(|&change| change.clone()).collect();
+        broken.push(Violation { promise, operation: operation.clone(), because: because.cloned(), life });
     };
     for &operation in register {
         match &operation.outcome {
