@@ -59,12 +59,13 @@ pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Moment;
 
-    /// The fleet's time of day was `time` at `tick`: time of day follows it, as far as two clocks can drift apart. The
-    /// first time, it is taken as it is.
+    /// The fleet's time of day was `time` at some moment between `asked_at` and `answered_at`: time of day follows it, as
+    /// far as two clocks can drift apart. An answer that was long on its way says little, and moves nothing that could be
+    /// right. The first time, it is taken as it is. After that time of day never goes back: where it is ahead, it stands still.
     ///
     /// # Errors
     /// It is further off than that: a clock was set. Nothing changes.
-    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped>;
+    fn steer(&self, time: Timestamp, asked_at: Tick, answered_at: Tick) -> Result<(), Stepped>;
 
     /// How many milliseconds the machine's own time of day is ahead of the fleet's.
     fn machine_ahead_ms(&self) -> i64;
@@ -78,7 +79,7 @@ pub struct Stepped {
     pub ahead_ms: i64,
 }
 
-/// Two readings of one moment may differ by so much: the way to the store and back.
+/// A clock is corrected by so much without having been set to another time.
 const TOLERANCE_MS: i64 = 1_000;
 /// And two good clocks drift apart by at most a thousandth.
 const DRIFT: i64 = 1_000;
@@ -90,28 +91,43 @@ struct TimeOfDay {
     offset_ms: AtomicI64,
     /// When it was last steered, in nanoseconds of a [`Tick`]; 0 is never.
     steered: AtomicU64,
+    /// The time of day that was reached when it was last found to be ahead: it does not go back behind that.
+    reached_ms: AtomicI64,
 }
 
 impl TimeOfDay {
     fn starting(at: Moment) -> TimeOfDay {
-        TimeOfDay { offset_ms: AtomicI64::new(offset(at.wall, at.tick)), steered: AtomicU64::new(0) }
+        TimeOfDay {
+            offset_ms: AtomicI64::new(offset(at.wall, at.tick)),
+            steered: AtomicU64::new(0),
+            reached_ms: AtomicI64::new(i64::MIN),
+        }
     }
 
     fn at(&self, tick: Tick) -> Timestamp {
-        Timestamp::from_millis(self.offset_ms.load(Ordering::Relaxed).saturating_add(tick.as_millis()))
+        let now = self.offset_ms.load(Ordering::Acquire).saturating_add(tick.as_millis());
+        Timestamp::from_millis(now.max(self.reached_ms.load(Ordering::Relaxed)))
     }
 
-    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped> {
-        let (now, last) = (offset(time, tick), self.steered.load(Ordering::Relaxed));
+    fn steer(&self, time: Timestamp, asked_at: Tick, answered_at: Tick) -> Result<(), Stepped> {
+        // What it can be: the store read its clock in between, and both are cut off to whole milliseconds.
+        let (least, most) = (offset(time, answered_at) - 1, offset(time, asked_at) + 1);
+        let (known, last) = (self.offset_ms.load(Ordering::Relaxed), self.steered.load(Ordering::Relaxed));
+        let mut next = least.midpoint(most);
         if last > 0 {
-            let tolerance = TOLERANCE_MS + tick.since(Tick(last)).as_millis() as i64 / DRIFT;
-            let ahead_ms = now.saturating_sub(self.offset_ms.load(Ordering::Relaxed));
+            next = known.clamp(least, most);
+            let tolerance = TOLERANCE_MS + answered_at.since(Tick(last)).as_millis() as i64 / DRIFT;
+            let ahead_ms = next.saturating_sub(known);
             if ahead_ms.abs() > tolerance {
                 return Err(Stepped { ahead_ms });
             }
+            if ahead_ms < 0 {
+                let reached = known.saturating_add(answered_at.as_millis());
+                self.reached_ms.fetch_max(reached, Ordering::Relaxed);
+            }
         }
-        self.offset_ms.store(now, Ordering::Relaxed);
-        self.steered.store(tick.as_nanos(), Ordering::Relaxed);
+        self.offset_ms.store(next, Ordering::Release);
+        self.steered.store(answered_at.as_nanos(), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -146,8 +162,8 @@ impl Clock for SystemClock {
         Moment { tick, wall: self.day.at(tick) }
     }
 
-    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped> {
-        self.day.steer(time, tick)
+    fn steer(&self, time: Timestamp, asked_at: Tick, answered_at: Tick) -> Result<(), Stepped> {
+        self.day.steer(time, asked_at, answered_at)
     }
 
     fn machine_ahead_ms(&self) -> i64 {
@@ -192,8 +208,8 @@ impl Clock for ManualClock {
         Moment { tick, wall: self.day.at(tick) }
     }
 
-    fn steer(&self, time: Timestamp, tick: Tick) -> Result<(), Stepped> {
-        self.day.steer(time, tick)
+    fn steer(&self, time: Timestamp, asked_at: Tick, answered_at: Tick) -> Result<(), Stepped> {
+        self.day.steer(time, asked_at, answered_at)
     }
 
     fn machine_ahead_ms(&self) -> i64 {
@@ -228,29 +244,71 @@ mod tests {
         assert!(clock.now().wall >= Timestamp::from_millis(seen.as_millis() - 1));
     }
 
+    /// As if the answer had taken no time.
+    fn steer(clock: &ManualClock, time: Timestamp) -> Result<(), Stepped> {
+        let now = clock.now().tick;
+        clock.steer(time, now, now)
+    }
+
+    fn off_ms(clock: &ManualClock, time: Timestamp) -> i64 {
+        clock.now().wall.as_millis() - time.as_millis()
+    }
+
     #[test]
     fn the_first_word_of_the_store_counts_and_later_ones_as_far_as_clocks_drift() {
         let clock = ManualClock::at(START);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(clock.steer(START.plus(HOUR), clock.now().tick), Ok(()));
+        assert_eq!(steer(&clock, START.plus(HOUR)), Ok(()));
         assert_eq!(clock.now().wall, START.plus(HOUR));
         clock.advance(Duration::from_secs(60));
         let slewed = clock.now().wall.plus(Duration::from_millis(900));
-        assert_eq!(clock.steer(slewed, clock.now().tick), Ok(()));
-        assert_eq!(clock.now().wall, slewed);
+        assert_eq!(steer(&clock, slewed), Ok(()));
+        assert!(off_ms(&clock, slewed).abs() <= 1);
+    }
+
+    #[test]
+    fn an_answer_that_was_long_on_its_way_moves_nothing() {
+        let clock = ManualClock::at(START);
+        clock.advance(Duration::from_secs(1));
+        steer(&clock, START).unwrap();
+        let asked_at = clock.now().tick;
+        clock.advance(Duration::from_millis(800));
+        let before = clock.now();
+        // The store stood still and read its clock at the very end, or at the very beginning.
+        for read in [before.wall, START] {
+            assert_eq!(clock.steer(read, asked_at, before.tick), Ok(()));
+            assert_eq!(clock.now(), before);
+        }
+    }
+
+    #[test]
+    fn time_of_day_stands_still_where_it_was_ahead_and_never_goes_back() {
+        let clock = ManualClock::at(START);
+        clock.advance(Duration::from_secs(1));
+        steer(&clock, START).unwrap();
+        clock.advance(Duration::from_secs(1));
+        let reached = clock.now().wall;
+        let behind = Timestamp::from_millis(reached.as_millis() - 500);
+        assert_eq!(steer(&clock, behind), Ok(()));
+        assert_eq!(clock.now().wall, reached);
+        clock.advance(Duration::from_millis(400));
+        assert_eq!(clock.now().wall, reached);
+        clock.advance(Duration::from_millis(400));
+        assert!(off_ms(&clock, behind.plus(Duration::from_millis(800))).abs() <= 1);
     }
 
     #[test]
     fn a_step_of_the_stores_clock_changes_nothing_and_is_told() {
         let clock = ManualClock::at(START);
         clock.advance(Duration::from_secs(1));
-        clock.steer(START, clock.now().tick).unwrap();
+        steer(&clock, START).unwrap();
         clock.advance(Duration::from_secs(1));
         let before = clock.now();
         let hour_ms = 3_600_000;
-        for ahead_ms in [hour_ms, -hour_ms, 1_002, -1_002] {
+        for ahead_ms in [hour_ms, -hour_ms, 1_003, -1_003] {
             let set = Timestamp::from_millis(before.wall.as_millis() + ahead_ms);
-            assert_eq!(clock.steer(set, before.tick), Err(Stepped { ahead_ms }));
+            // By a millisecond it could be right.
+            assert_eq!(steer(&clock, set), Err(Stepped { ahead_ms: ahead_ms - ahead_ms.signum() }));
             assert_eq!(clock.now(), before);
         }
     }

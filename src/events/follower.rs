@@ -136,7 +136,7 @@ impl Follower {
         match reply {
             Reply::Ends(asked_at, Ok(heads)) => {
                 self.say_answered(None);
-                self.sink.fleet_time(heads.time, midway(asked_at, self.clock.now().tick));
+                self.sink.fleet_time(heads.time, asked_at, self.clock.now().tick);
                 self.ends = Some((asked_at, heads));
                 self.behind.clear();
                 Shard::all().for_each(|shard| self.compare(shard));
@@ -280,11 +280,6 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, LogError>>) -> Result
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} ms", ANSWER_DEADLINE.as_millis())]
 struct Silent;
-
-/// When the store read its clock, as well as can be said.
-fn midway(asked_at: Tick, answered_at: Tick) -> Tick {
-    asked_at.plus(answered_at.since(asked_at) / 2)
-}
 
 #[cfg(test)]
 mod tests;

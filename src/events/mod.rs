@@ -41,8 +41,8 @@ pub trait FeedSink: Send + Sync + 'static {
     /// At `asked_at` and before, nothing of this shard was missed. `asked_at` is from before the proof was asked for.
     fn current(&self, shard: Shard, asked_at: Tick);
 
-    /// The store's time of day was `time` at `tick`.
-    fn fleet_time(&self, time: Timestamp, tick: Tick);
+    /// The store's time of day was `time`, at some moment between `asked_at` and `answered_at`.
+    fn fleet_time(&self, time: Timestamp, asked_at: Tick, answered_at: Tick);
 
     /// The logs hold so many entries, over all shards, that were not applied when they were last read.
     fn lag(&self, events: u64);

@@ -82,7 +82,7 @@ impl FeedSink for Recorder {
         self.hear(Heard::Connected(connected));
     }
 
-    fn fleet_time(&self, time: Timestamp, _: Tick) {
+    fn fleet_time(&self, time: Timestamp, _: Tick, _: Tick) {
         self.hear(Heard::FleetTime(time));
     }
 

@@ -329,7 +329,7 @@ impl FeedSink for HeardEvents {
 
     fn current(&self, _: Shard, _: Tick) {}
 
-    fn fleet_time(&self, _: Timestamp, _: Tick) {}
+    fn fleet_time(&self, _: Timestamp, _: Tick, _: Tick) {}
 
     fn lag(&self, _: u64) {}
 

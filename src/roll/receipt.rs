@@ -18,6 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_micros(500);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Nobody may trust what it cannot prove for longer. For gateways that are not known.
 const LONGEST_STALENESS: Duration = Duration::from_secs(300);
+/// `revoked_at` is cut off to whole milliseconds, and a proof may have been asked for within that one.
+const ROUNDING: Duration = Duration::from_millis(1);
 /// What a store that has to confirm something may take beyond the time that it was given.
 const CONFIRM_MARGIN: Duration = Duration::from_secs(1);
 
@@ -94,7 +96,8 @@ impl Roll {
             elapsed: now.tick.since(began),
             unacknowledged,
             roll_read,
-            effective_by: staleness.map_or(now.wall.max(revoked_at), |staleness| revoked_at.plus(staleness)),
+            effective_by: staleness
+                .map_or(now.wall.max(revoked_at), |staleness| revoked_at.plus(staleness + ROUNDING)),
             durable,
         }
     }

@@ -178,7 +178,7 @@ async fn who_does_not_answer_is_named_and_bounded_by_its_own_lease() {
     let receipt = fleet.receipt(8).await;
     assert_eq!((receipt.acknowledged, receipt.gateways), (3, 5));
     assert_eq!(ids(&receipt.unacknowledged), [GatewayId::from_u64(2), GatewayId::from_u64(3)]);
-    assert_eq!(receipt.effective_by, REVOKED_AT.plus(Duration::from_secs(120)));
+    assert_eq!(receipt.effective_by, REVOKED_AT.plus(Duration::from_millis(120_001)));
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn without_the_roll_the_last_known_are_named_and_the_longest_lease_holds()
     let receipt = fleet.receipt(8).await;
     assert_eq!((receipt.acknowledged, receipt.gateways, receipt.roll_read), (1, 2, false));
     assert_eq!(ids(&receipt.unacknowledged), [GatewayId::from_u64(1)]);
-    assert_eq!(receipt.effective_by, REVOKED_AT.plus(Duration::from_secs(300)));
+    assert_eq!(receipt.effective_by, REVOKED_AT.plus(Duration::from_millis(300_001)));
 }
 
 #[tokio::test]
@@ -458,7 +458,7 @@ impl FeedSink for Attended {
     fn apply(&self, _: &Event) {}
     fn gap(&self, _: Shard, _: Gap) {}
     fn current(&self, _: Shard, _: Tick) {}
-    fn fleet_time(&self, _: Timestamp, _: Tick) {}
+    fn fleet_time(&self, _: Timestamp, _: Tick, _: Tick) {}
     fn lag(&self, _: u64) {}
     fn connected(&self, _: bool) {}
     fn revoked_in(&self, _: Shard) -> Vec<KeyHash> {

@@ -396,8 +396,8 @@ impl FeedSink for Verifier {
         }
     }
 
-    fn fleet_time(&self, time: Timestamp, tick: Tick) {
-        let steered = self.clock.steer(time, tick);
+    fn fleet_time(&self, time: Timestamp, asked_at: Tick, answered_at: Tick) {
+        let steered = self.clock.steer(time, asked_at, answered_at);
         let stepped_before = self.store_clock_stepped.swap(steered.is_err(), Ordering::Relaxed);
         if let (Err(step), false) = (steered, stepped_before) {
             tracing::warn!(%step, "the store's time of day was set; this gateway goes by the time that has passed");

@@ -230,7 +230,7 @@ impl Clock for World {
         Moment { tick: Tick::from_nanos(1 + nanos), wall: Timestamp::from_millis(0) }
     }
 
-    fn steer(&self, _: Timestamp, _: Tick) -> Result<(), Stepped> {
+    fn steer(&self, _: Timestamp, _: Tick, _: Tick) -> Result<(), Stepped> {
         Ok(())
     }
 
@@ -275,7 +275,7 @@ impl FeedSink for Sink {
         state.proofs.insert(shard, asked_at);
     }
 
-    fn fleet_time(&self, _: Timestamp, _: Tick) {}
+    fn fleet_time(&self, _: Timestamp, _: Tick, _: Tick) {}
 
     fn lag(&self, _: u64) {}
 
