@@ -272,7 +272,10 @@ impl KeyService {
         self.tell(EventKind::Revoked, &hash, Some(id));
         match within_deadline(self.store.revoke(&id)).await {
             Ok(Some(revocation)) => {
-                self.overdue.settle(&hash);
+                match revocation.told {
+                    Told::Logged(_) => self.overdue.taken(&hash, self.clock.now().tick),
+                    Told::Everybody => self.overdue.settle(&hash),
+                }
                 tracing::info!(key_id = %id, newly = revocation.newly, "key revoked");
                 let revoked_at = revocation.record.revoked_at.unwrap_or_else(|| self.clock.now().wall);
                 let key = StoredKey { record: revocation.record, ..stored };

@@ -167,16 +167,30 @@ impl Gatehouse {
         let gatehouse =
             Gatehouse { config, clock, metrics, health, verifier, usage, keys, roll, flusher, on_roll, stop };
         if options.fail_fast && !gatehouse.health.synced_within(FAIL_FAST_WAIT).await {
-            return Err(StartError::StoreUnreachable { store: gatehouse.config.store.to_string() });
+            let store = gatehouse.config.store.to_string();
+            gatehouse.leave().await;
+            return Err(StartError::StoreUnreachable { store });
         }
         Ok(gatehouse)
+    }
+
+    /// Says goodbye to the fleet: nothing is, or was, served here.
+    async fn leave(self) {
+        self.stop.send_replace(true);
+        drop(tokio::time::timeout(LAST_FLUSH, self.on_roll).await);
     }
 
     /// Serves on `listeners` until `shutdown`, then drains: not ready, no new connections, requests in flight,
     /// last-used dates.
     async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
         let (drain, draining) = watch::channel(false);
-        let workers = self.start_workers(&draining)?;
+        let workers = match self.start_workers(&draining) {
+            Ok(workers) => workers,
+            Err(error) => {
+                self.leave().await;
+                return Err(error);
+            }
+        };
         let observing = self.start_admin(listeners.admin, listeners.observe);
         start::announce("gateway", &listeners.gateway);
         let accepting = tokio::spawn(async move {
@@ -199,6 +213,12 @@ impl Gatehouse {
                 tracing::error!(keys, "last-used dates could not be written before the end");
             }
         }
+        // Before what is overdue is written: a revocation may be under way.
+        for listener in observing {
+            if tokio::time::timeout(ADMIN_DRAIN, listener).await.is_err() {
+                tracing::warn!("an admin request was cut off");
+            }
+        }
         drop(tokio::time::timeout(LAST_FLUSH, self.keys.write_overdue_revocations()).await);
         if tokio::time::timeout(LAST_FLUSH, self.on_roll).await.is_err() {
             tracing::warn!(
@@ -211,11 +231,6 @@ impl Gatehouse {
                 overdue,
                 "revocations are not in the store and end with this gateway: revoke these keys again"
             );
-        }
-        for listener in observing {
-            if tokio::time::timeout(ADMIN_DRAIN, listener).await.is_err() {
-                tracing::warn!("an admin request was cut off");
-            }
         }
         tracing::info!("stopped");
         Ok(())

@@ -25,6 +25,8 @@ use crate::verify::Verifier;
 /// Deadline of everything but look-ups.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A clock may be behind by so much without a word.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// A store, and where its events come from.
 pub(super) struct OpenStore {
@@ -72,6 +74,13 @@ impl OpenStore {
                 let time = Arc::clone(clock) as Arc<dyn Clock>;
                 let store = SqliteStore::open(path, time, config.store_id.as_deref(), Box::new(tell))?;
                 if let Some(seen) = store.high_water() {
+                    let ahead = seen.since(clock.now().wall);
+                    if ahead > CLOCK_TOLERANCE {
+                        tracing::warn!(
+                            ahead_s = ahead.as_secs(),
+                            "this machine's clock is behind the time that the store has seen, which holds: set the clock right"
+                        );
+                    }
                     clock.not_before(seen);
                 }
                 Ok(OpenStore { store: Arc::new(store), feed: Feed::Local(listener) })

@@ -206,6 +206,7 @@ fn a_revocation_is_told_with_who_has_not_heard_of_it() {
         max_staleness_ms: 300_000,
         beat: 1,
         positions: Vec::new(),
+        gone: false,
     };
     gateway.runtime.block_on(gateway.store.attend(&silent)).unwrap();
     let shown =

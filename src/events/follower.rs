@@ -261,6 +261,10 @@ async fn assert_revoked(log: Arc<dyn Log>, revoked: Vec<KeyHash>) {
                     lost += usize::from(was_lost);
                     break;
                 }
+                Err(LogError::Unreadable(error)) => {
+                    tracing::error!(%error, "a revocation cannot be asserted: the store's record is damaged");
+                    break;
+                }
                 Err(error) => tracing::debug!(%error, "a revocation cannot be asserted yet; trying on"),
             }
             failures += 1;

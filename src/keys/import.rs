@@ -20,7 +20,7 @@ pub struct ImportedKey {
     pub sha256: KeyHash,
     /// Where it is used: 1 to 100 characters.
     pub label: String,
-    /// Whose it is; [`DEFAULT_TEAM`] if nothing is said.
+    /// Whose it is; [`DEFAULT_TEAM`](super::DEFAULT_TEAM) if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
     /// Live or Sandbox.

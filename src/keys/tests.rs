@@ -125,6 +125,25 @@ async fn a_key_dies_here_even_if_the_store_is_away_and_there_once_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_store_that_loses_a_revocation_right_after_it_took_it_is_told_again() {
+    let house = house();
+    let (record, _) = house.keys.create(new_key()).await.unwrap();
+    house.store.tell_by_log();
+    assert!(matches!(house.keys.revoke(&record.id).await.unwrap().told, Told::Logged(_)));
+    house.store.forget(&record.id);
+    house.clock.advance(Duration::from_millis(4_999));
+    house.keys.say_it_again().await;
+    assert!(!house.store.is_marked(&record.hash), "too early: a crash may still come");
+    house.clock.advance(Duration::from_millis(1));
+    house.store.set_down(true);
+    house.keys.say_it_again().await;
+    assert_eq!(house.keys.overdue_revocations(), 1);
+    house.store.set_down(false);
+    assert_eq!(house.keys.write_overdue_revocations().await, 0);
+    assert!(house.store.is_marked(&record.hash));
+}
+
+#[tokio::test]
 async fn a_revocation_is_owed_also_to_a_store_that_has_lost_the_key() {
     let house = house();
     let (record, key) = house.keys.create(new_key()).await.unwrap();

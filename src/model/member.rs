@@ -34,6 +34,9 @@ pub struct Member {
     pub beat: u64,
     /// How far it has applied the log of each shard, in their order. Empty until it has read them once.
     pub positions: Vec<Head>,
+    /// It has said goodbye: no request is served there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 impl Member {

@@ -110,6 +110,7 @@ pub struct Metrics {
     revocations_pending: Gauge,
     revocations_reasserted: Counter,
     fleet_gateways: Gauge,
+    roll_age: Gauge,
     currency_age: Gauge,
     usage_pending: Gauge,
     usage_flushed: Counter,
@@ -162,6 +163,7 @@ impl Metrics {
                 revocations_pending: gauge!("keygate_revocations_pending"),
                 revocations_reasserted: counter!("keygate_revocations_reasserted_total"),
                 fleet_gateways: gauge!("keygate_fleet_gateways"),
+                roll_age: gauge!("keygate_roll_age_seconds"),
                 feed_connected: gauge!("keygate_feed_connected"),
                 currency_age: gauge!("keygate_currency_age_seconds"),
                 usage_pending: gauge!("keygate_usage_pending"),
@@ -259,6 +261,11 @@ impl Metrics {
     /// A store had lost a revocation, and was told again.
     pub fn revocation_reasserted(&self) {
         self.revocations_reasserted.increment(1);
+    }
+
+    /// The store took this gateway's last line on the roll so long ago.
+    pub fn roll_line_is(&self, age: Duration) {
+        self.roll_age.set(age.as_secs_f64());
     }
 
     /// So many gateways are on the roll.
@@ -365,6 +372,10 @@ fn describe() {
     describe_counter!(
         "keygate_revocations_reasserted_total",
         "Revocations that a store had lost and was told again."
+    );
+    describe_gauge!(
+        "keygate_roll_age_seconds",
+        "Age of this gateway's last line on the roll; looks nothing up beyond max_staleness_s."
     );
     describe_gauge!("keygate_fleet_gateways", "Gateways on the roll of the fleet.");
     describe_gauge!("keygate_feed_connected", "1 while the event subscription stands.");

@@ -5,9 +5,10 @@
 //! write, and so finds every gateway that may have loaded the key before: a gateway looks nothing up until it stands
 //! on the roll. `receipt` waits for them and writes down who answered.
 //!
-//! A gateway leaves by a goodbye, after its last request. One that falls silent is taken off by the others, but only
-//! after twice its `max_staleness` and a little: it looks up and proves only within `max_staleness` of its last line,
-//! and uses what it has for `max_staleness` more.
+//! A gateway leaves by a goodbye, after its last request: its last line says so. One that falls silent is taken off by
+//! the others, but only after twice its `max_staleness` and a little: it looks up and proves only within `max_staleness`
+//! of its last line, and uses what it has for `max_staleness` more. For as long it also counts where its line vanished
+//! without a goodbye: a store that was restored has an older roll.
 
 mod receipt;
 #[cfg(test)]
@@ -38,7 +39,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two lines while events come in.
 const LINE_PACE: Duration = Duration::from_millis(2);
 /// Between two looks for gateways that have fallen silent.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What is added to twice a gateway's `max_staleness` before its silence is the end.
 const SILENCE_MARGIN: Duration = Duration::from_secs(10);
 /// Failures in a row that are worth a word: at the start, the store is not there at once.
@@ -99,6 +100,13 @@ struct Seen {
     since: Tick,
 }
 
+impl Seen {
+    /// Whether it can have nothing left that it would trust, if its line has not changed until `now`.
+    fn is_over(&self, now: Tick) -> bool {
+        now.since(self.since) > self.member.max_staleness().saturating_mul(2) + SILENCE_MARGIN
+    }
+}
+
 impl Roll {
     /// A gateway with a new random id. `progress` is what its feed has applied; [`Roll::run`] puts it on the roll.
     ///
@@ -145,8 +153,9 @@ impl Roll {
             () = self.keep_line(shutdown) => {}
             () = self.keep_sweeping() => {}
         }
-        if let Err(error) = within_deadline(self.store.leave(self.myself.id, None)).await {
-            tracing::warn!(%error, "this gateway could not take itself off the roll; receipts wait for it until it is taken off");
+        let goodbye = Member { gone: true, ..self.line() };
+        if let Err(error) = within_deadline(self.store.attend(&goodbye)).await {
+            tracing::warn!(%error, "this gateway could not say goodbye; receipts wait for it until it is taken off the roll");
         }
     }
 
@@ -216,8 +225,15 @@ impl Roll {
     /// Writes this gateway's line once.
     async fn write_line(&self) -> Result<(), StoreError> {
         let asked_at = self.clock.now().tick;
+        within_deadline(self.store.attend(&self.line())).await?;
+        self.sink.attended(asked_at);
+        Ok(())
+    }
+
+    /// This gateway's next line.
+    fn line(&self) -> Member {
         let positions = self.progress.borrow().map(|progress| progress.positions.to_vec());
-        let member = Member {
+        Member {
             id: self.myself.id,
             name: self.myself.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -225,10 +241,8 @@ impl Roll {
             max_staleness_ms: self.myself.max_staleness_ms,
             beat: 1 + self.beat.fetch_add(1, Ordering::Relaxed),
             positions: positions.unwrap_or_default(),
-        };
-        within_deadline(self.store.attend(&member)).await?;
-        self.sink.attended(asked_at);
-        Ok(())
+            gone: false,
+        }
     }
 
     async fn keep_sweeping(&self) {
@@ -238,23 +252,21 @@ impl Roll {
         }
     }
 
-    /// Looks at everybody, and takes off who has been silent for too long.
+    /// Looks at everybody, and takes off who has been silent, or gone, for too long.
     async fn sweep(&self) {
         let asked_at = self.clock.now().tick;
-        let members = match self.read().await {
-            Ok(members) => members,
-            Err(error) => return tracing::debug!(%error, "the roll cannot be read"),
-        };
-        let silent: Vec<Member> = {
+        if let Err(error) = self.read().await {
+            return tracing::debug!(%error, "the roll cannot be read");
+        }
+        let over: Vec<Member> = {
             let seen = self.seen();
-            let is_over = |member: &Member| {
-                let silence = seen.get(&member.id).map_or(Duration::ZERO, |seen| asked_at.since(seen.since));
-                silence > member.max_staleness().saturating_mul(2) + SILENCE_MARGIN
-            };
-            members.into_iter().filter(|member| member.id != self.myself.id && is_over(member)).collect()
+            let others = seen.values().filter(|seen| seen.member.id != self.myself.id);
+            others.filter(|seen| seen.is_over(asked_at)).map(|seen| seen.member.clone()).collect()
         };
-        for member in silent {
-            tracing::warn!(gateway = %member.id, name = member.name, "a gateway has been silent for long, and is taken off the roll");
+        for member in over {
+            if !member.gone {
+                tracing::warn!(gateway = %member.id, name = member.name, "a gateway has been silent for long, and is taken off the roll");
+            }
             // If it has spoken meanwhile, its beat is another one and it stays.
             if let Err(error) = within_deadline(self.store.leave(member.id, Some(member.beat))).await {
                 tracing::debug!(%error, "a silent gateway could not be taken off the roll");
@@ -262,22 +274,21 @@ impl Roll {
         }
     }
 
-    /// Reads the roll, and remembers since when each line has not changed.
+    /// Reads the roll, and remembers since when each line has not changed. Everybody who counts: who is on the roll, and
+    /// who was and has neither said goodbye nor been silent for long enough.
     async fn read(&self) -> Result<Vec<Member>, StoreError> {
-        let members = within_deadline(self.store.roll()).await?;
+        let lines = within_deadline(self.store.roll()).await?;
         let now = self.clock.now().tick;
-        self.metrics.fleet_has(members.len());
         let mut seen = self.seen();
-        seen.retain(|id, _| members.iter().any(|member| member.id == *id));
-        for member in &members {
-            match seen.get_mut(&member.id) {
-                Some(known) if known.member.beat == member.beat => {}
-                Some(known) => *known = Seen { member: member.clone(), since: now },
-                None => {
-                    seen.insert(member.id, Seen { member: member.clone(), since: now });
-                }
-            }
+        seen.retain(|id, known| lines.iter().any(|line| line.id == *id) || !known.is_over(now));
+        for line in lines {
+            let same = seen.get(&line.id).filter(|known| known.member.beat == line.beat);
+            let since = same.map_or(now, |known| known.since);
+            seen.insert(line.id, Seen { member: line, since });
         }
+        let members: Vec<Member> =
+            seen.values().filter(|seen| !seen.member.gone).map(|seen| seen.member.clone()).collect();
+        self.metrics.fleet_has(members.len());
         Ok(members)
     }
 

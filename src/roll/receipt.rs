@@ -79,8 +79,11 @@ impl Roll {
     /// revocation and this gateway has applied it, which counts as an acknowledgement. `began` is when the revocation
     /// began, and `revoked_at` its moment by the store.
     pub async fn receipt(&self, told: Told, shard: Shard, revoked_at: Timestamp, began: Tick) -> Receipt {
+        // No earlier than the store's write, whatever its clock says and however often the key was revoked before.
+        let written_by = revoked_at.max(self.clock.now().wall);
         let mut count = Count::of(self.myself.id, shard, told);
         let ((), durable) = tokio::join!(self.wait_for_all(&mut count), self.durability(shard));
+        let durable = self.still_there(durable, &count).await;
         let roll_read = count.others.is_some();
         let others = count.others.unwrap_or_else(|| self.last_known_others());
         let gateways = 1 + others.len();
@@ -97,7 +100,7 @@ impl Roll {
             unacknowledged,
             roll_read,
             effective_by: staleness
-                .map_or(now.wall.max(revoked_at), |staleness| revoked_at.plus(staleness + ROUNDING)),
+                .map_or(now.wall.max(revoked_at), |staleness| written_by.plus(staleness + ROUNDING)),
             durable,
         }
     }
@@ -127,15 +130,16 @@ impl Roll {
     /// Who stands beyond the entry has applied it, if the place is in the same log: one that was followed before the store
     /// was restored may have higher numbers.
     async fn hear_those_beyond(&self, count: &mut Count) {
-        let places = count.places_beyond();
-        if places.is_empty() {
-            return;
-        }
+        let mut places = count.places_beyond();
+        let Some(entry) = count.entry.filter(|_| !places.is_empty()) else { return };
+        places.push(entry);
         match within_deadline(self.store.holds(count.shard, &places)).await {
-            Ok(held) => {
+            // A log that has lost the entry says nothing of who has applied it.
+            Ok(held) if held.last() == Some(&true) => {
                 let held = places.into_iter().zip(held).filter(|(_, held)| *held).map(|(place, _)| place);
                 count.hear_at(&held.collect::<Vec<_>>());
             }
+            Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the log cannot be read: the next look will tell"),
         }
     }
@@ -160,6 +164,16 @@ impl Roll {
         };
     }
 
+    /// What is confirmed must not have been lost before it was: a store that crashed in between confirms something else.
+    async fn still_there(&self, durable: Durability, count: &Count) -> Durability {
+        let (Durability::Durable, Some(entry)) = (&durable, count.entry) else { return durable };
+        match within_deadline(self.store.holds(count.shard, &[entry])).await {
+            Ok(held) if held == [true] => durable,
+            Ok(_) => Durability::NotConfirmed(Cow::Borrowed("the store has lost it: revoke the key again")),
+            Err(_) => Durability::NotConfirmed(Cow::Borrowed("the store stopped answering")),
+        }
+    }
+
     async fn durability(&self, shard: Shard) -> Durability {
         let within = self.receipt_timeout;
         let asked = self.store.confirm_durable(shard, within);
@@ -170,7 +184,7 @@ impl Roll {
     /// Without the roll: whoever stood on it when it was last read, all of them unheard.
     fn last_known_others(&self) -> Vec<Waited> {
         let seen = self.seen();
-        let others = seen.values().filter(|seen| seen.member.id != self.myself.id);
+        let others = seen.values().filter(|seen| seen.member.id != self.myself.id && !seen.member.gone);
         others.map(|seen| Waited { member: seen.member.clone(), heard: false }).collect()
     }
 }

@@ -86,6 +86,7 @@ fn member(n: u64, seq: u64) -> Member {
         max_staleness_ms: 300_000,
         beat: 1,
         positions,
+        gone: false,
     }
 }
 
@@ -218,6 +219,54 @@ async fn who_joins_after_the_first_look_is_not_waited_for_and_who_goes_is() {
 }
 
 #[tokio::test]
+async fn who_vanished_without_a_goodbye_counts_until_it_can_trust_nothing_any_more() {
+    let fleet = fleet(IMPATIENT);
+    fleet.board.put(member(1, 7));
+    fleet.roll.sweep().await;
+    // The store was restored from a copy that did not know it yet.
+    fleet.board.take(1);
+    let receipt = fleet.receipt(8).await;
+    assert_eq!((receipt.acknowledged, receipt.gateways), (1, 2));
+    assert_eq!(ids(&receipt.unacknowledged), [GatewayId::from_u64(1)]);
+    assert!(receipt.effective_by > NOW.plus(STALENESS));
+    fleet.clock.advance(2 * STALENESS + Duration::from_secs(10));
+    assert_eq!(fleet.receipt(8).await.gateways, 2);
+    fleet.clock.advance(Duration::from_millis(1));
+    assert_eq!(fleet.receipt(8).await.gateways, 1);
+}
+
+#[tokio::test]
+async fn who_has_said_goodbye_is_neither_counted_nor_shown_and_goes_after_a_while() {
+    let fleet = fleet(PATIENT);
+    fleet.board.put(Member { gone: true, ..member(1, 7) });
+    assert_eq!(fleet.receipt(8).await.gateways, 1);
+    assert!(fleet.roll.gateways().await.unwrap().is_empty());
+    fleet.clock.advance(2 * STALENESS + Duration::from_secs(11));
+    fleet.roll.sweep().await;
+    assert_eq!(fleet.board.line(GatewayId::from_u64(1)), None);
+}
+
+#[tokio::test]
+async fn a_log_that_has_lost_the_revocation_says_nothing_of_who_has_applied_it() {
+    let fleet = fleet(IMPATIENT);
+    fleet.board.put(member(1, 9));
+    assert_eq!(fleet.receipt(8).await.acknowledged, 2);
+    let lost = Told::Logged(Head { seq: 8, nonce: Nonce::from_u64(666) });
+    let receipt = fleet.roll.receipt(lost, shard(), REVOKED_AT, fleet.clock.now().tick).await;
+    assert_eq!(receipt.acknowledged, 1);
+    assert!(matches!(receipt.durable, Durability::NotConfirmed(_)), "what is lost is not durable");
+}
+
+#[tokio::test]
+async fn the_bound_is_counted_from_now_if_the_store_says_that_it_was_long_ago() {
+    let fleet = fleet(IMPATIENT);
+    fleet.board.put(member(1, 7));
+    let long_ago = Timestamp::from_millis(NOW.as_millis() - 3_600_000);
+    let receipt = fleet.roll.receipt(told(8), shard(), long_ago, fleet.clock.now().tick).await;
+    assert_eq!(receipt.effective_by, NOW.plus(STALENESS + Duration::from_millis(1)));
+}
+
+#[tokio::test]
 async fn a_look_that_began_before_the_revocation_does_not_count() {
     let fleet = fleet(PATIENT);
     fleet.board.put(member(1, 7));
@@ -305,7 +354,8 @@ async fn a_line_says_how_far_this_gateway_is_until_its_goodbye() {
     until(|| fleet.attended.0.lock().unwrap().len() >= 2).await;
     stop.send(()).unwrap();
     running.await.unwrap();
-    assert_eq!(fleet.board.line(id), None, "its goodbye is the last that it writes");
+    let last = fleet.board.line(id).unwrap();
+    assert!(last.gone && last.beat > line.beat, "its goodbye is the last that it writes");
 }
 
 #[tokio::test]

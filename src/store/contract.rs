@@ -120,6 +120,7 @@ pub(super) fn member(number: u64, beat: u64) -> Member {
         max_staleness_ms: 300_000,
         beat,
         positions: vec![Head { seq: u64::MAX - number, nonce: Nonce::from_u64(number) }; SHARDS],
+        gone: false,
     }
 }
 

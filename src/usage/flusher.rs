@@ -18,6 +18,9 @@ use crate::store::{Activity, KeyStore, KeyUse, StoreError, UsageBatch};
 
 use super::Usage;
 
+/// Keys in one batch: the store does nothing else while it takes one.
+const MAX_BATCH: usize = 1_000;
+
 /// Takes notes from [`Usage`] and writes them.
 pub struct Flusher {
     usage: Arc<Usage>,
@@ -121,12 +124,14 @@ impl Flusher {
 }
 
 impl Outbox {
-    /// The batch to send: the one that may not have arrived, else a new one of all that waits.
+    /// The batch to send: the one that may not have arrived, else a new one of what waits.
     fn next(&mut self, shard: Shard, waiting: &mut usize) -> Option<&UsageBatch> {
         if self.sent.is_none() && !self.waiting.is_empty() {
-            *waiting -= self.waiting.len();
-            let uses = self.waiting.drain().map(|(id, activity)| KeyUse { id, activity });
-            self.sent = Some(UsageBatch { id: random_id(), shard, uses: uses.collect() });
+            let ids: Vec<KeyId> = self.waiting.keys().take(MAX_BATCH).copied().collect();
+            *waiting -= ids.len();
+            let uses = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
+            let uses = uses.map(|(id, activity)| KeyUse { id, activity }).collect();
+            self.sent = Some(UsageBatch { id: random_id(), shard, uses });
         }
         self.sent.as_ref()
     }

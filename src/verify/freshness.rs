@@ -150,7 +150,8 @@ impl Freshness {
 
     /// This key is dead, whatever a store says later.
     pub fn revoke(&self, hash: &KeyHash, death: Death) {
-        self.revoked.insert(*hash, death);
+        let id = death.id.or_else(|| self.revoked.get(hash)?.id);
+        self.revoked.insert(*hash, Death { id, ..death });
         self.outdate(hash);
     }
 
@@ -268,6 +269,11 @@ mod tests {
         assert_eq!(freshness.death(&hash(1)), Some(death));
         assert_eq!(freshness.death(&hash(2)), None);
         assert_eq!(freshness.deaths(Shard::of(&hash(1))), [(hash(1), death)]);
+        // Told again by somebody who does not know whose it is, it stays known.
+        let id = Some(KeyId::new(Shard::of(&hash(1)), [1; 10]));
+        freshness.revoke(&hash(1), Death { id, at: at(2) });
+        freshness.revoke(&hash(1), Death { id: None, at: at(3) });
+        assert_eq!(freshness.death(&hash(1)), Some(Death { id, at: at(3) }));
         assert_eq!(freshness.judge(&hash(1), before, at(1), LIMITS), Verdict::Outdated);
     }
 

@@ -46,7 +46,7 @@ const RELOADS: usize = 2;
 const DOUBT: Duration = Duration::from_secs(3);
 /// A key in use is looked up again ahead of time at most once in so long.
 const REVALIDATION_INTERVAL: Duration = Duration::from_secs(1);
-/// How many revocations of a shard are remembered here, whatever the store says: as many as its log has entries, so that
+/// How many revocations of a shard are remembered here, whatever the store says: many more than its log has entries, so that
 /// what is forgotten here is no longer in the log either.
 const DEATHS_KEPT: usize = 100_000;
 /// And how long at least.
@@ -222,7 +222,9 @@ impl Verifier {
     /// Tells the metrics what only looks from outside can see.
     pub fn report(&self) {
         self.metrics.cache_holds(self.memory.cache().entries());
-        self.metrics.currency_age(self.clock.now().tick.since(self.memory.oldest_proof()));
+        let now = self.clock.now().tick;
+        self.metrics.currency_age(now.since(self.memory.oldest_proof()));
+        self.metrics.roll_line_is(now.since(Tick::from_nanos(self.attended.load(Ordering::SeqCst))));
     }
 
     /// Frees the memory of revocations that are old, and that the store is seen to hold. To be called now and then.

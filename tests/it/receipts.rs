@@ -56,9 +56,9 @@ fn a_receipt_means_that_every_gateway_it_counts_refuses_already() {
     }
 }
 
-/// The store's clock is the machine's here; a date in it is rounded.
+/// How exactly a gateway that has just started on a busy machine knows the fleet's time of day.
 fn elapsed_margin() -> std::time::Duration {
-    std::time::Duration::from_millis(50)
+    std::time::Duration::from_secs(1)
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn member(n: u64, seq: u64) -> Member {
         max_staleness_ms: 60_000,
         beat: 1,
         positions: vec![Head { seq, nonce: Nonce::from_u64(seq) }; SHARDS],
+        gone: false,
     }
 }
 
@@ -39,7 +40,7 @@ async fn a_revocation_names_who_did_not_acknowledge_it_and_by_when_it_holds() {
                 { "id": "gw_0000000000000002", "name": "gateway-2:8080", "version": "0.1.0" },
             ],
             "roll_read": true,
-            "effective_by": "2025-11-24T16:09:20.000Z",
+            "effective_by": "2025-11-24T16:09:20.001Z",
             "durable": false,
             "durable_reason": "appendfsync is everysec",
         })

@@ -3,7 +3,7 @@
 //! Every key of a shard carries the shard's digit as its hash tag, so that a script that touches several of them
 //! stays in one slot of a Cluster.
 
-use crate::model::{CheckSecret, KeyHash, KeyId, KeyRecord, Shard, Timestamp};
+use crate::model::{CheckSecret, GatewayId, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
 use crate::store::{Cursor, FleetSettings, StoreError};
 
 /// The channel on which every event is published.
@@ -92,6 +92,20 @@ pub(super) fn canary_key(shard: Shard) -> String {
 /// String: something to write, so that there is something to wait for.
 pub(super) fn durable_key(shard: Shard) -> String {
     format!("keygate:{{{shard}}}:durable")
+}
+
+/// Stands for a gateway whose line on the roll cannot be read: nobody knows how far it is, or how long it trusts.
+pub(super) fn unreadable_member(id: GatewayId) -> Member {
+    Member {
+        id,
+        name: "unreadable".to_owned(),
+        version: "unknown".to_owned(),
+        started_at: Timestamp::from_millis(0),
+        max_staleness_ms: 300_000,
+        beat: 0,
+        positions: Vec::new(),
+        gone: false,
+    }
 }
 
 /// Stream: the log of the shard. The id of an entry is its number, so that a range can be found; what an id says is

@@ -94,7 +94,10 @@ return {redis.call('HMGET', KEYS[3], 'record', 'revoked_at', 'retires_at', 'repl
 /// KEYS from 3: record. ARGV from 4: nonce, hash. Returns whether the revocation was not there.
 pub(super) const ASSERT_REVOKED: &str = r#"
 if redis.call('HEXISTS', KEYS[3], 'revoked_at') == 1 then return 0 end
-local message = append('revoked', ARGV[5], nil, ARGV[4])
+local record = redis.call('HGET', KEYS[3], 'record')
+local readable, known = pcall(cjson.decode, record or '{}')
+local id = readable and type(known) == 'table' and type(known.id) == 'string' and known.id or nil
+local message = append('revoked', ARGV[5], id, ARGV[4])
 redis.call('HSET', KEYS[3], 'revoked_at', now_ms)
 publish(message)
 return 1
@@ -187,8 +190,10 @@ pub(super) const LEAVE: &str = r#"
 if ARGV[3] ~= '' then
   local line = redis.call('HGET', KEYS[2], ARGV[2])
   if not line then return 0 end
+  -- What cannot be read is taken for a line with the beat 0, which nobody writes.
   local readable, member = pcall(cjson.decode, line)
-  if not readable or type(member) ~= 'table' or member.beat ~= tonumber(ARGV[3]) then return 0 end
+  local beat = readable and type(member) == 'table' and member.beat or 0
+  if beat ~= tonumber(ARGV[3]) then return 0 end
 end
 return redis.call('HDEL', KEYS[2], ARGV[2])
 "#;

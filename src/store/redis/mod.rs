@@ -82,7 +82,7 @@ impl RedisStore {
         self.link.identity().survey(&line).await?.heads()
     }
 
-    /// At most `limit` entries of the log of `shard` with numbers above `seq`, in order. The log reaches back some 100,000
+    /// At most `limit` entries of the log of `shard` with numbers above `seq`, in order. The log reaches back some 20,000
     /// entries: the first one need not be `seq + 1`.
     ///
     /// # Errors
@@ -274,9 +274,9 @@ impl KeyStore for RedisStore {
 
     async fn roll(&self) -> Result<Vec<Member>, StoreError> {
         let ours = self.ours()?;
-        let (lines, store_id): (Vec<Vec<u8>>, Option<String>) = redis::pipe()
+        let (lines, store_id): (Vec<(String, Vec<u8>)>, Option<String>) = redis::pipe()
             .atomic()
-            .cmd("HVALS")
+            .cmd("HGETALL")
             .arg(layout::ROLL_KEY)
             .cmd("HGET")
             .arg(layout::FLEET_KEY)
@@ -285,9 +285,14 @@ impl KeyStore for RedisStore {
             .await
             .or_failed(&ours.line)?;
         ours.check(store_id.as_deref()).await?;
-        let read = |line: &Vec<u8>| serde_json::from_slice(line);
-        let corrupt = |error| StoreError::Corrupt(format!("a line on the roll of gateways: {error}"));
-        lines.iter().map(read).collect::<Result<_, _>>().map_err(corrupt)
+        // A line that cannot be read still stands for somebody. One whose id cannot be is none of ours.
+        Ok(lines
+            .iter()
+            .filter_map(|(id, line)| {
+                let id = id.parse().ok()?;
+                Some(serde_json::from_slice(line).unwrap_or_else(|_| layout::unreadable_member(id)))
+            })
+            .collect())
     }
 
     async fn inspect(&self) -> Result<StoreReport, StoreError> {

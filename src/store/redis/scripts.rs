@@ -11,7 +11,7 @@ use crate::model::{Event, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, No
 use crate::store::{Activity, StoreError, UsageBatch};
 
 /// Events that a shard's log keeps, about.
-const LOG_LENGTH: usize = 100_000;
+const LOG_LENGTH: usize = 20_000;
 /// How long the id of a usage batch is remembered; a batch is sent again within seconds.
 const BATCH_MEMORY_S: u64 = 3_600;
 

@@ -215,7 +215,8 @@ impl KeyStore for SqliteStore {
         let change = move |connection: &Connection| {
             let now = clock.now().wall;
             let was_lost = queries::assert_revoked(connection, &hash, now)?;
-            let told = Event { kind: EventKind::Revoked, hash, id: None, at: now };
+            let id = queries::find(connection, &hash)?.map(|record| record.id);
+            let told = Event { kind: EventKind::Revoked, hash, id, at: now };
             Ok((was_lost, was_lost.then_some(told).into_iter().collect()))
         };
         self.write(change).await
