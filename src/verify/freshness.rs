@@ -150,8 +150,9 @@ impl Freshness {
 
     /// This key is dead, whatever a store says later.
     pub fn revoke(&self, hash: &KeyHash, death: Death) {
-        let id = death.id.or_else(|| self.revoked.get(hash)?.id);
-        self.revoked.insert(*hash, Death { id, ..death });
+        // Whoever tells it again may not know whose it is.
+        let death = Death { id: death.id.or_else(|| self.revoked.get(hash)?.id), ..death };
+        self.revoked.insert(*hash, death);
         self.outdate(hash);
     }
 
