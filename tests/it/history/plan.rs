@@ -8,10 +8,8 @@ use crate::support::proxy::Loss;
 
 /// Gateways in the fleet.
 pub const GATEWAYS: usize = 4;
-/// Clients that work at the same time.
-pub const CLIENTS: usize = 8;
-/// Operations between two acts of chaos.
-const BETWEEN_CHAOS: usize = 650;
+/// More operations than this are a long plan: many clients that never rest, and more of them between two acts of chaos.
+const LONG: usize = 50_000;
 
 /// Who does what.
 pub struct Plan {
@@ -63,17 +61,19 @@ pub enum Chaos {
 impl Plan {
     pub fn of(seed: u64, operations: usize) -> Plan {
         let mut random = Rng::with_seed(seed);
-        let mut clients = vec![Vec::new(); CLIENTS];
+        // So many clients at the same time, so many operations between two acts, and so long a rest between two operations
+        // of a client: chaos, which takes about a second each time, is to find traffic and to leave some.
+        let (count, between, rest_ms) = if operations > LONG { (32, 6_000, 0) } else { (8, 650, 8) };
+        let mut clients = vec![Vec::new(); count];
         for number in 0..operations {
-            clients[number % CLIENTS].push(step(&mut random));
+            clients[number % count].push(step(&mut random));
         }
-        let acts = operations / BETWEEN_CHAOS;
+        let acts = operations / between;
         // Every kind comes once before any comes twice.
         let mut chaos: Vec<_> = (0..acts).map(|number| act_of_chaos(number, &mut random)).collect();
         random.shuffle(&mut chaos);
-        let chaos = chaos.into_iter().enumerate().map(|(number, act)| ((number + 1) * BETWEEN_CHAOS, act));
-        let rest = if operations > 100_000 { Duration::ZERO } else { Duration::from_millis(8) };
-        Plan { clients, chaos: chaos.collect(), rest }
+        let chaos = chaos.into_iter().enumerate().map(|(number, act)| ((number + 1) * between, act));
+        Plan { clients, chaos: chaos.collect(), rest: Duration::from_millis(rest_ms) }
     }
 }
 

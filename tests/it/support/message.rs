@@ -90,7 +90,12 @@ pub enum Framing {
 
 /// Reads a body piece by piece into `sink`, and returns its trailers.
 pub fn read_body(reader: &mut Reader, framing: Framing, mut sink: impl FnMut(&[u8])) -> io::Result<Headers> {
-    let mut buffer = vec![0; 256 * 1024];
+    const MOST: usize = 256 * 1024;
+    let size = match framing {
+        Framing::Length(length) => usize::try_from(length).unwrap_or(MOST).min(MOST),
+        Framing::Chunked | Framing::UntilClose => MOST,
+    };
+    let mut buffer = vec![0; size];
     match framing {
         Framing::Length(length) => read_exactly(reader, length, &mut buffer, &mut sink)?,
         Framing::UntilClose => loop {
