@@ -194,8 +194,7 @@ impl Verifier {
         let fresh = if self.memory.is_usable(hash, entry, self.clock.now().tick) {
             permit.verified().clone()
         } else {
-            // It was in the store a moment ago, so asking again is not a guess, check or no check.
-            self.look_up(*hash, Spelling { environment: *spelled, checked: true }, Lookup::Stale).await?
+            self.look_up_again(*hash, *spelled).await?
         };
         policy::permit(fresh, permit.facts(), self.clock.now()).map(drop)
     }
@@ -293,14 +292,19 @@ impl Verifier {
             if self.memory.is_usable(&hash, entry, now) {
                 return Ok(verified);
             }
-            return self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await;
+            return self.look_up_again(hash, spelled).await;
         };
         self.metrics.refreshed(Refresh::Done);
         match self.memory.settle(&hash, answer, now) {
             Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry }),
             Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
-            None => self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await,
+            None => self.look_up_again(hash, spelled).await,
         }
+    }
+
+    /// As [`Verifier::look_up`], for a key that was in the store a moment ago: asking again is not a guess, check or no check.
+    async fn look_up_again(&self, hash: KeyHash, spelled: Environment) -> Result<Verified, Refused> {
+        self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await
     }
 
     /// What is behind the cache: what is known to be dead or unknown, else the store.

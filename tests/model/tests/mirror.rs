@@ -36,7 +36,7 @@ fn a_request_is_verified_in_these_steps() {
         "VerificationUnavailable",
     ];
     assert_order("src/verify/mod.rs", "async fn look_up(", &look_up);
-    assert_order("src/verify/mod.rs", "pub async fn confirm", &["memory.is_usable(", "self.look_up("]);
+    assert_order("src/verify/mod.rs", "pub async fn confirm", &["memory.is_usable(", "self.look_up_again("]);
     assert_order("src/verify/mod.rs", "const RELOADS", &[": usize = 2;"]);
 }
 
