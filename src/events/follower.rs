@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::trail::{Standing, Step, Trail};
-use super::{FeedSink, Gap, Log, LogError, Progress};
+use super::{FeedSink, Log, LogError, Progress};
 use crate::backoff::backoff;
 use crate::clock::{Clock, Tick};
-use crate::model::{Head, Heads, KeyHash, LogEntry, Message, SHARDS, Shard};
+use crate::model::{Gap, Head, Heads, KeyHash, LogEntry, Message, SHARDS, Shard};
 
 /// Time between two proofs.
 const PROOF_INTERVAL: Duration = Duration::from_secs(1);

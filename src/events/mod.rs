@@ -14,7 +14,7 @@ pub mod trail;
 use async_trait::async_trait;
 
 use crate::clock::Tick;
-use crate::model::{Event, Head, Heads, KeyHash, KeyId, LogEntry, SHARDS, Shard, Timestamp};
+use crate::model::{Event, Gap, Head, Heads, KeyHash, KeyId, LogEntry, SHARDS, Shard, Timestamp};
 
 /// How far the feed has come. Before the logs were first read there is nothing to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,34 +58,6 @@ pub trait FeedSink: Send + Sync + 'static {
 
     /// The hash of the key with this id, if this gateway happens to remember it. Slow: for when the store is away.
     fn hash_of(&self, id: &KeyId) -> Option<KeyHash>;
-}
-
-/// Why events may have been missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// The log was never read before: nothing is lost, and nothing was known.
-    Start,
-    /// The log no longer reaches back to what was applied last.
-    Trimmed,
-    /// The log does not contain what was applied last: it was forked, restored, or is another one.
-    Forked,
-    /// A message could not be read.
-    Unreadable,
-}
-
-impl Gap {
-    /// Every reason, for metrics that are resolved once.
-    pub const ALL: [Gap; 4] = [Gap::Start, Gap::Trimmed, Gap::Forked, Gap::Unreadable];
-
-    /// As metrics and logs call it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Gap::Start => "start",
-            Gap::Trimmed => "trimmed",
-            Gap::Forked => "forked",
-            Gap::Unreadable => "unreadable",
-        }
-    }
 }
 
 /// The logs of all shards, where the feed reads them: in the store.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{FeedSink, Gap};
+use super::FeedSink;
 use crate::clock::Tick;
-use crate::model::{Event, KeyHash, KeyId, Shard, Timestamp};
+use crate::model::{Event, Gap, KeyHash, KeyId, Shard, Timestamp};
 
 /// No test waits longer for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Head, LogEntry};
-
-use super::Gap;
+use crate::model::{Gap, Head, LogEntry};
 
 /// How many of the places passed last are remembered, beside where the last question found us.
 const REMEMBERED: usize = 1_024;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::Tick;
-use crate::events::{FeedSink, Gap};
+use crate::events::FeedSink;
 use crate::model::{
-    CheckSecret, Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Nonce, Shard,
+    CheckSecret, Event, EventKind, Gap, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Nonce, Shard,
     Timestamp,
 };
 use crate::store::{

@@ -48,6 +48,34 @@ pub struct LogEntry {
     pub event: Event,
 }
 
+/// Why events may have been missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The log was never read before: nothing is lost, and nothing was known.
+    Start,
+    /// The log no longer reaches back to what was applied last.
+    Trimmed,
+    /// The log does not contain what was applied last: it was forked, restored, or is another one.
+    Forked,
+    /// A message could not be read.
+    Unreadable,
+}
+
+impl Gap {
+    /// Every reason, for metrics that are resolved once.
+    pub const ALL: [Gap; 4] = [Gap::Start, Gap::Trimmed, Gap::Forked, Gap::Unreadable];
+
+    /// As metrics and logs call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Gap::Start => "start",
+            Gap::Trimmed => "trimmed",
+            Gap::Forked => "forked",
+            Gap::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// What is published on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {

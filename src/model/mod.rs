@@ -13,7 +13,7 @@ mod record;
 mod secret;
 mod timestamp;
 
-pub use chain::{Head, Heads, LogEntry, MalformedHead, Message, Nonce};
+pub use chain::{Gap, Head, Heads, LogEntry, MalformedHead, Message, Nonce};
 pub use denial::Denial;
 pub use event::{Event, EventKind, MalformedEvent};
 pub use id::{KeyId, MalformedKeyId, SHARDS, Shard};

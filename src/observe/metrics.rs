@@ -10,7 +10,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::model::{Denial, EventKind};
+use crate::model::{Denial, EventKind, Gap};
 
 /// Seconds; from 10 µs, where a cache hit lies, to the longest time-out.
 const BUCKETS: [f64; 20] = [
@@ -64,9 +64,6 @@ pub enum StoreResult {
     NotAsked,
 }
 
-/// Why events of a shard may have been missed; the labels of `keygate_feed_gaps_total`.
-pub const GAPS: [&str; 4] = ["start", "trimmed", "forked", "unreadable"];
-
 /// A clock that can step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SteppedClock {
@@ -100,7 +97,7 @@ pub struct Metrics {
     store_requests: [[Counter; 4]; 3],
     events_applied: [Counter; EventKind::ALL.len()],
     event_propagation: Histogram,
-    feed_gaps: [Counter; GAPS.len()],
+    feed_gaps: [Counter; Gap::ALL.len()],
     feed_lag: Gauge,
     feed_connected: Gauge,
     refreshes: [Counter; 2],
@@ -152,7 +149,7 @@ impl Metrics {
                 events_applied: EventKind::ALL
                     .map(|kind| counter!("keygate_events_applied_total", "kind" => kind.as_str())),
                 event_propagation: metrics::histogram!("keygate_event_propagation_seconds"),
-                feed_gaps: GAPS.map(|reason| counter!("keygate_feed_gaps_total", "reason" => reason)),
+                feed_gaps: Gap::ALL.map(|why| counter!("keygate_feed_gaps_total", "reason" => why.as_str())),
                 feed_lag: gauge!("keygate_feed_lag_events"),
                 refreshes: ["done", "failed"]
                     .map(|result| counter!("keygate_refreshes_total", "result" => result)),
@@ -222,10 +219,9 @@ impl Metrics {
         self.event_propagation.record(late.as_secs_f64());
     }
 
-    /// Events of one shard may have been missed, for one of the reasons in [`GAPS`]; its records are loaded again.
-    pub fn feed_gap(&self, reason: &str) {
-        let index = GAPS.iter().position(|&each| each == reason).expect("GAPS has every reason");
-        self.feed_gaps[index].increment(1);
+    /// Events of one shard may have been missed; its records are loaded again.
+    pub fn feed_gap(&self, why: Gap) {
+        self.feed_gaps[why as usize].increment(1);
     }
 
     /// So many events are in the logs and not applied here.

@@ -6,8 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::events::Gap;
-use crate::model::{Event, Head, KeyHash, KeyId, KeyRecord, Nonce, SHARDS, Shard};
+use crate::model::{Event, Gap, Head, KeyHash, KeyId, KeyRecord, Nonce, SHARDS, Shard};
 use crate::store::{
     Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey, Told,
     UsageBatch,

@@ -25,8 +25,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment, Tick};
-use crate::events::{FeedSink, Gap};
-use crate::model::{ApiKey, Denial, Environment, Event, EventKind, KeyHash, KeyId, Shard, Timestamp};
+use crate::events::FeedSink;
+use crate::model::{ApiKey, Denial, Environment, Event, EventKind, Gap, KeyHash, KeyId, Shard, Timestamp};
 use crate::observe::Metrics;
 use crate::observe::metrics::{Lookup, Refresh, Source, SteppedClock};
 use crate::store::{KeyStore, StoreError};
@@ -393,7 +393,7 @@ impl FeedSink for Verifier {
     fn gap(&self, shard: Shard, why: Gap) {
         self.memory.outdate_shard(shard);
         self.fleet.hint();
-        self.metrics.feed_gap(why.as_str());
+        self.metrics.feed_gap(why);
     }
 
     fn current(&self, shard: Shard, asked_at: Tick) {

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock::{Clock, Moment, Stepped, Tick};
 use crate::events::follower::{Follower, News};
-use crate::events::{FeedSink, Gap, Log, LogError, Progress};
+use crate::events::{FeedSink, Log, LogError, Progress};
 use crate::ledger::Ledger;
 use crate::model::{
-    Event, EventKind, Head, Heads, KeyHash, KeyId, LogEntry, Message, Nonce, SHARDS, Shard, Timestamp,
+    Event, EventKind, Gap, Head, Heads, KeyHash, KeyId, LogEntry, Message, Nonce, SHARDS, Shard, Timestamp,
 };
 use crate::property::Property;
 
