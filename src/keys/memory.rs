@@ -253,10 +253,10 @@ impl KeyStore for MemoryStore {
         Ok(())
     }
 
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError> {
         self.answer().await?;
         let mut members = self.members.lock().unwrap();
-        if members.get(&id).is_some_and(|member| beat.is_none_or(|beat| beat == member.beat)) {
+        if members.get(&id).is_some_and(|member| member.beat == beat) {
             members.remove(&id);
         }
         Ok(())

@@ -268,7 +268,7 @@ impl Roll {
                 tracing::warn!(gateway = %member.id, name = member.name, "a gateway has been silent for long, and is taken off the roll");
             }
             // If it has spoken meanwhile, its beat is another one and it stays.
-            if let Err(error) = within_deadline(self.store.leave(member.id, Some(member.beat))).await {
+            if let Err(error) = within_deadline(self.store.leave(member.id, member.beat)).await {
                 tracing::debug!(%error, "a silent gateway could not be taken off the roll");
             }
         }

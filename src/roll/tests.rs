@@ -433,12 +433,12 @@ impl KeyStore for Board {
         self.put(member.clone());
         Ok(())
     }
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError> {
         self.answer().await?;
         let at_last = self.at_last.lock().unwrap().take();
         at_last.into_iter().for_each(|member| self.put(member));
         let mut members = self.members.lock().unwrap();
-        if members.get(&id).is_some_and(|member| beat.is_none_or(|beat| beat == member.beat)) {
+        if members.get(&id).is_some_and(|member| member.beat == beat) {
             members.remove(&id);
         }
         Ok(())

@@ -657,14 +657,14 @@ pub(super) async fn who_attends_is_on_the_roll_until_it_leaves(subject: Box<dyn 
     store.attend(&member(2, 2)).await.unwrap();
     assert_eq!(roll().await, [member(1, 1), member(2, 2)], "one line each, the last one");
 
-    store.leave(member(2, 0).id, Some(1)).await.unwrap();
+    store.leave(member(2, 0).id, 1).await.unwrap();
     assert_eq!(roll().await, [member(1, 1), member(2, 2)], "it has been heard of since");
-    store.leave(member(2, 0).id, Some(2)).await.unwrap();
+    store.leave(member(2, 0).id, 2).await.unwrap();
     assert_eq!(roll().await, [member(1, 1)]);
     for _ in 0..2 {
-        store.leave(member(1, 0).id, None).await.unwrap();
+        store.leave(member(1, 0).id, 1).await.unwrap();
     }
-    store.leave(member(1, 0).id, Some(7)).await.unwrap();
+    store.leave(member(1, 0).id, 7).await.unwrap();
     assert_eq!(roll().await, []);
     assert_eq!(subject.events().await, [], "no key's business");
 }

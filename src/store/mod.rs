@@ -77,8 +77,8 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Writes a gateway's line on the roll, in place of the one it had.
     async fn attend(&self, member: &Member) -> Result<(), StoreError>;
 
-    /// Takes a gateway off the roll; with a `beat`, only if its line still has that one.
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError>;
+    /// Takes a gateway off the roll, if its line still has this `beat`.
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError>;
 
     /// Whether each of these places is in the log of `shard` as it is now: then whoever stands there has applied all
     /// that is in the log before.

@@ -94,7 +94,7 @@ impl KeyStore for GatedStore {
     async fn attend(&self, _: &Member) -> Result<(), StoreError> {
         unreachable!("the verifier does not ask for this")
     }
-    async fn leave(&self, _: GatewayId, _: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, _: GatewayId, _: u64) -> Result<(), StoreError> {
         unreachable!("the verifier does not ask for this")
     }
     async fn holds(&self, _: Shard, _: &[Head]) -> Result<Vec<bool>, StoreError> {

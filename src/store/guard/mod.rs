@@ -160,7 +160,7 @@ impl KeyStore for GuardedStore {
         self.within(self.store.attend(member)).await
     }
 
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError> {
         self.within(self.store.leave(id, beat)).await
     }
 

@@ -98,7 +98,7 @@ impl KeyStore for Scripted {
     async fn attend(&self, _: &Member) -> Result<(), StoreError> {
         self.act().await
     }
-    async fn leave(&self, _: GatewayId, _: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, _: GatewayId, _: u64) -> Result<(), StoreError> {
         self.act().await
     }
     async fn holds(&self, _: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {
@@ -232,7 +232,7 @@ async fn every_other_operation_reaches_the_store_and_ends_in_time() {
             guarded.rotate(&key.id, &key, moment).await.map(drop),
             guarded.canary(shard, short).await,
             guarded.attend(&member).await,
-            guarded.leave(member.id, None).await,
+            guarded.leave(member.id, member.beat).await,
             guarded.roll().await.map(drop),
             guarded.inspect().await.map(drop),
             guarded.accept(None).await,

@@ -185,16 +185,14 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return 1
 "#;
 
-/// KEYS from 2: roll. ARGV from 2: id of the gateway, the beat that its line must have or "".
+/// KEYS from 2: roll. ARGV from 2: id of the gateway, the beat that its line must have.
 pub(super) const LEAVE: &str = r#"
-if ARGV[3] ~= '' then
-  local line = redis.call('HGET', KEYS[2], ARGV[2])
-  if not line then return 0 end
-  -- What cannot be read is taken for a line with the beat 0, which nobody writes.
-  local readable, member = pcall(cjson.decode, line)
-  local beat = readable and type(member) == 'table' and member.beat or 0
-  if beat ~= tonumber(ARGV[3]) then return 0 end
-end
+local line = redis.call('HGET', KEYS[2], ARGV[2])
+if not line then return 0 end
+-- What cannot be read is taken for a line with the beat 0, which nobody writes.
+local readable, member = pcall(cjson.decode, line)
+local beat = readable and type(member) == 'table' and member.beat or 0
+if beat ~= tonumber(ARGV[3]) then return 0 end
 return redis.call('HDEL', KEYS[2], ARGV[2])
 "#;
 

@@ -247,7 +247,7 @@ impl KeyStore for RedisStore {
         ours.hear(script.invoke_async(&mut ours.line.connection()).await).await
     }
 
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError> {
         let ours = self.ours()?;
         let script = self.scripts.leave(&ours.store_id, id, beat);
         ours.hear(script.invoke_async(&mut ours.line.connection()).await).await

@@ -208,8 +208,7 @@ impl Scripts {
     }
 
     /// Takes a line off the roll. Yields how many.
-    pub(super) fn leave(&self, ours: &str, id: GatewayId, beat: Option<u64>) -> ScriptInvocation<'_> {
-        let beat = beat.map(|beat| beat.to_string()).unwrap_or_default();
+    pub(super) fn leave(&self, ours: &str, id: GatewayId, beat: u64) -> ScriptInvocation<'_> {
         let mut script = self.leave.prepare_invoke();
         script.key(FLEET_KEY).key(ROLL_KEY).arg(ours).arg(id.to_string()).arg(beat);
         script

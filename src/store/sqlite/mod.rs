@@ -305,7 +305,8 @@ impl KeyStore for SqliteStore {
         let now = self.clock.now().tick;
         let mut present = self.present();
         present.members.insert(member.id, member.clone());
-        if present.time_noted.is_none_or(|noted| now.since(noted) >= NOTE_TIME_INTERVAL) {
+        let is_due = present.time_noted.is_none_or(|noted| now.since(noted) >= NOTE_TIME_INTERVAL);
+        if is_due || member.gone {
             present.time_noted = Some(now);
             // Nobody waits for it: a full disk must not take a gateway off the roll.
             self.writer.note_time();
@@ -313,15 +314,12 @@ impl KeyStore for SqliteStore {
         Ok(())
     }
 
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError> {
         self.is_ours().await?;
-        {
-            let mut present = self.present();
-            if present.members.get(&id).is_some_and(|member| beat.is_none_or(|beat| member.beat == beat)) {
-                present.members.remove(&id);
-            }
+        let mut present = self.present();
+        if present.members.get(&id).is_some_and(|member| member.beat == beat) {
+            present.members.remove(&id);
         }
-        self.writer.note_time();
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
-use crate::model::Timestamp;
+use crate::model::{Member, Timestamp};
 use crate::store::contract::{Subject, contract_suite, member, record};
 
 contract_suite!(super::embedded);
@@ -327,7 +327,7 @@ async fn where_an_identity_is_prescribed_a_new_file_is_an_outage_until_it_is_acc
         store.accept_unchecked_keys(true).await,
         store.canary(key.id.shard(), Duration::ZERO).await,
         store.attend(&member(1, 1)).await,
-        store.leave(member(1, 1).id, None).await,
+        store.leave(member(1, 1).id, 1).await,
         store.roll().await.map(drop),
         store.accept(Some("another")).await,
     ];
@@ -410,7 +410,7 @@ async fn the_time_is_noted_once_a_minute_while_nothing_is_written() {
     store.attend(&member(1, 3)).await.unwrap();
     assert!(noted_at(1_060_000));
     clock.advance(Duration::from_secs(7));
-    store.leave(member(1, 3).id, None).await.unwrap();
+    store.attend(&Member { gone: true, ..member(1, 4) }).await.unwrap();
     drop(store);
     assert_eq!(noted(), Some(1_067_000), "who leaves has it noted too");
 }

@@ -79,7 +79,7 @@ impl KeyStore for CutOff {
     async fn attend(&self, member: &Member) -> Result<(), StoreError> {
         self.store.attend(member).await
     }
-    async fn leave(&self, id: GatewayId, beat: Option<u64>) -> Result<(), StoreError> {
+    async fn leave(&self, id: GatewayId, beat: u64) -> Result<(), StoreError> {
         self.store.leave(id, beat).await
     }
     async fn holds(&self, shard: Shard, places: &[Head]) -> Result<Vec<bool>, StoreError> {

@@ -92,7 +92,7 @@ async fn operate(store: &RedisStore, operation: &str) -> Result<(), StoreError> 
         "accept_unchecked_keys" => store.accept_unchecked_keys(true).await,
         "canary" => store.canary(shard, Duration::from_millis(1)).await,
         "attend" => store.attend(&member(1, 1)).await,
-        "leave" => store.leave(member(1, 1).id, None).await,
+        "leave" => store.leave(member(1, 1).id, 1).await,
         "roll" => store.roll().await.map(drop),
         "entries_after" => store.entries_after(shard, 0, 9).await.map(drop),
         other => panic!("{other}"),
