@@ -28,7 +28,9 @@ use crate::model::{
     Shard, Timestamp,
 };
 use crate::observe::Metrics;
-use crate::store::{Activity, Creation, KeyStore, ListQuery, Page, StoreError, StoreReport, StoredKey, Told};
+use crate::store::{
+    self, Activity, Creation, KeyStore, ListQuery, Page, StoreError, StoreReport, StoredKey, Told,
+};
 
 use overdue::Overdue;
 
@@ -305,7 +307,7 @@ impl KeyService {
 }
 
 async fn within_deadline<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(STORE_DEADLINE, asked).await.unwrap_or(Err(StoreError::TimedOut(STORE_DEADLINE)))
+    store::within(STORE_DEADLINE, asked).await
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], KeyError> {

@@ -30,7 +30,7 @@ use crate::clock::{Clock, Tick};
 use crate::events::{FeedSink, Progress};
 use crate::model::{GatewayId, Member, Timestamp};
 use crate::observe::Metrics;
-use crate::store::{KeyStore, StoreError};
+use crate::store::{self, KeyStore, StoreError};
 
 use receipt::Desk;
 
@@ -298,5 +298,5 @@ impl Roll {
 }
 
 async fn within_deadline<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(STORE_DEADLINE, asked).await.unwrap_or(Err(StoreError::TimedOut(STORE_DEADLINE)))
+    store::within(STORE_DEADLINE, asked).await
 }

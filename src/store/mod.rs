@@ -337,6 +337,17 @@ pub enum StoreError {
     NotOurs(#[from] Mismatch),
 }
 
+/// What was asked of a store, if it answers within `deadline`.
+///
+/// # Errors
+/// The store's, and [`StoreError::TimedOut`].
+pub async fn within<T>(
+    deadline: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(deadline, asked).await.unwrap_or(Err(StoreError::TimedOut(deadline)))
+}
+
 impl StoreError {
     /// Wraps a cause of unavailability.
     pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use self::breaker::Breaker;
 use super::{
@@ -74,8 +73,7 @@ impl GuardedStore {
     }
 
     async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let deadline = self.settings.timeout;
-        timeout(deadline, call).await.unwrap_or(Err(StoreError::TimedOut(deadline)))
+        super::within(self.settings.timeout, call).await
     }
 }
 
@@ -87,9 +85,7 @@ impl KeyStore for GuardedStore {
         // The permit first: a look-up that is refused for want of one must not be the breaker's only try.
         let _permit = self.lookups.try_acquire().map_err(|_| StoreError::Busy)?;
         let attempt = self.breaker.admit(self.clock.now().tick).ok_or(StoreError::CircuitOpen)?;
-        let deadline = self.settings.find_timeout;
-        let answer =
-            timeout(deadline, self.store.find(hash)).await.unwrap_or(Err(StoreError::TimedOut(deadline)));
+        let answer = super::within(self.settings.find_timeout, self.store.find(hash)).await;
         match &answer {
             // A record that cannot be read is one key's trouble, and a store that is not ours is not asked less because of
             // it: either did answer.
@@ -151,7 +147,7 @@ impl KeyStore for GuardedStore {
     async fn confirm_durable(&self, shard: Shard, within: Duration) -> Durability {
         // The store has the caller's deadline, and ours is for one that does not keep it.
         let deadline = within.saturating_add(self.settings.timeout);
-        timeout(deadline, self.store.confirm_durable(shard, within))
+        tokio::time::timeout(deadline, self.store.confirm_durable(shard, within))
             .await
             .unwrap_or_else(|_| Durability::NotConfirmed(StoreError::TimedOut(deadline).to_string().into()))
     }
