@@ -5,6 +5,10 @@ use std::process::ExitCode;
 
 use keygate::cli::{self, World};
 
+/// A request allocates some ten times, always on the thread that frees it again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     // Not locked: other threads log while a command runs.

@@ -275,6 +275,7 @@ impl Gatehouse {
                 head: config.timeouts.header,
                 idle: config.timeouts.idle,
                 write: config.timeouts.body_idle,
+                shortest_wait: config.timeouts.body_idle.min(config.upstream.response_timeout),
             },
             drain_timeout: config.drain_timeout,
         };

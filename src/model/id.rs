@@ -81,6 +81,11 @@ impl KeyId {
         Shard::from_digit(self.0[4]).expect("every constructor puts a hex digit here")
     }
 
+    /// The id as text: ASCII.
+    pub fn as_bytes(&self) -> &[u8; KeyId::LEN] {
+        &self.0
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("every constructor puts ASCII here")

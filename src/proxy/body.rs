@@ -2,22 +2,19 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
 
-use crate::clock::{Clock, Tick};
+use crate::clock::Tick;
 use crate::model::Denial;
 
-use super::connection::Busy;
+use super::connection::{Busy, Patience};
 use super::headers;
 use super::upstream::Lease;
 
@@ -38,39 +35,6 @@ pub enum BodyError {
     Broken(#[source] hyper::Error),
 }
 
-/// A deadline for each piece of a body. Costs nothing while pieces come without waiting.
-struct IdleTimer {
-    limit: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
-}
-
-impl IdleTimer {
-    fn new(limit: Duration) -> IdleTimer {
-        IdleTimer { limit, sleep: None, armed: false }
-    }
-
-    fn progress(&mut self) {
-        self.armed = false;
-    }
-
-    /// Ready when nothing has come for the limit.
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                if !self.armed {
-                    sleep.set(tokio::time::sleep(limit));
-                }
-                sleep
-            }
-            none => none.insert(Box::pin(tokio::time::sleep(limit))),
-        };
-        self.armed = true;
-        sleep.as_mut().poll(cx)
-    }
-}
-
 /// How large a request's body may be, and how slow.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -87,12 +51,12 @@ pub struct BodyLimits {
 pub struct RequestBody {
     incoming: Incoming,
     progress: Option<Rc<Progress>>,
-    timer: IdleTimer,
+    patience: Patience,
     limits: BodyLimits,
     /// Bytes that have come.
     received: u64,
     /// The request is not over before its body is, however early it was answered.
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl fmt::Debug for RequestBody {
@@ -103,22 +67,23 @@ impl fmt::Debug for RequestBody {
 
 /// How far a request's body has come. For those who wait for the answer.
 pub(super) struct Progress {
-    clock: Arc<dyn Clock>,
     last: Cell<Tick>,
     /// Since when it is the client's turn.
     waits_since: Cell<Option<Tick>>,
     /// How long it was the client's turn before.
     waited: Cell<Duration>,
+    /// Nobody reads the body any more.
+    over: Cell<bool>,
     failure: Cell<Option<Denial>>,
 }
 
 impl Progress {
-    fn begin(clock: Arc<dyn Clock>) -> Progress {
+    fn begin(now: Tick) -> Progress {
         Progress {
-            last: Cell::new(clock.now().tick),
+            last: Cell::new(now),
             waits_since: Cell::new(None),
             waited: Cell::new(Duration::ZERO),
-            clock,
+            over: Cell::new(false),
             failure: Cell::new(None),
         }
     }
@@ -133,14 +98,18 @@ impl Progress {
         self.waits_since.get().is_some()
     }
 
-    fn wait(&self) {
+    /// Whether the body was read to its end, or given up.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    fn wait(&self, now: impl FnOnce() -> Tick) {
         if self.waits_since.get().is_none() {
-            self.waits_since.set(Some(self.clock.now().tick));
+            self.waits_since.set(Some(now()));
         }
     }
 
-    fn advance(&self) {
-        let now = self.clock.now().tick;
+    fn advance(&self, now: Tick) {
         self.last.set(now);
         if let Some(since) = self.waits_since.take() {
             self.waited.set(self.waited.get() + now.since(since));
@@ -155,21 +124,21 @@ impl Progress {
 
 impl RequestBody {
     /// Lets `incoming` through, within `limits`.
-    pub(super) fn new(
-        incoming: Incoming,
-        limits: BodyLimits,
-        clock: &Arc<dyn Clock>,
-        busy: &Busy,
-    ) -> RequestBody {
-        let progress = (!incoming.is_end_stream()).then(|| Rc::new(Progress::begin(Arc::clone(clock))));
+    pub(super) fn new(incoming: Incoming, limits: BodyLimits, busy: &Busy) -> RequestBody {
+        let progress = (!incoming.is_end_stream()).then(|| Rc::new(Progress::begin(busy.now())));
         RequestBody {
             incoming,
             progress,
-            timer: IdleTimer::new(limits.idle),
+            patience: Patience::of(limits.idle),
             limits,
             received: 0,
-            _busy: busy.clone(),
+            busy: busy.clone(),
         }
+    }
+
+    /// The request that is served.
+    pub(super) fn busy(&self) -> &Busy {
+        &self.busy
     }
 
     /// Follows the body after it was handed on; `None` if there is none.
@@ -207,16 +176,19 @@ impl Body for RequestBody {
         let polled = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(polled) => polled,
             Poll::Pending => {
-                if let Some(progress) = &self.progress {
-                    progress.wait();
+                let Self { progress, patience, busy, .. } = &mut *self;
+                if let Some(progress) = progress {
+                    progress.wait(|| busy.now());
                 }
-                ready!(self.timer.poll_expired(cx));
+                if !patience.is_over(busy) {
+                    return Poll::Pending;
+                }
                 return self.fail(Some(Denial::RequestTimeout), BodyError::Stalled);
             }
         };
-        self.timer.progress();
+        self.patience.renew();
         if let Some(progress) = &self.progress {
-            progress.advance();
+            progress.advance(self.busy.now());
         }
         match polled {
             None => Poll::Ready(None),
@@ -245,6 +217,14 @@ impl Body for RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.over.set(true);
+        }
+    }
+}
+
 /// Trailers bring in nothing that headers may not, in either direction.
 fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     if let Some(trailers) = frame.trailers_mut() {
@@ -257,12 +237,12 @@ fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
 pub struct ResponseBody {
     content: Content,
     /// Tells the connection's deadlines that a request is being served.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
 }
 
 enum Content {
     /// The upstream's answer. Its connection, if it may be used again, goes back to the pool when the answer is through.
-    Upstream { incoming: Incoming, lease: Option<Lease>, timer: IdleTimer },
+    Upstream { incoming: Incoming, lease: Option<Lease>, patience: Patience },
     /// An answer of our own.
     Own(Bytes),
 }
@@ -270,19 +250,19 @@ enum Content {
 impl ResponseBody {
     /// The upstream's answer: no pause longer than `idle`.
     pub(super) fn upstream(incoming: Incoming, lease: Lease, idle: Duration) -> ResponseBody {
-        let mut content = Content::Upstream { incoming, lease: Some(lease), timer: IdleTimer::new(idle) };
+        let mut content = Content::Upstream { incoming, lease: Some(lease), patience: Patience::of(idle) };
         content.release_if_through(false);
-        ResponseBody { content, _busy: None }
+        ResponseBody { content, busy: None }
     }
 
     /// An answer of our own.
     pub(super) fn own(bytes: Bytes) -> ResponseBody {
-        ResponseBody { content: Content::Own(bytes), _busy: None }
+        ResponseBody { content: Content::Own(bytes), busy: None }
     }
 
     /// Holds `busy` until the answer is through.
     pub(super) fn while_busy(self, busy: Busy) -> ResponseBody {
-        ResponseBody { _busy: Some(busy), ..self }
+        ResponseBody { busy: Some(busy), ..self }
     }
 }
 
@@ -307,21 +287,28 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = match &mut self.content {
+        let Self { content, busy } = &mut *self;
+        let polled = match content {
             Content::Own(bytes) => {
                 let bytes = std::mem::take(bytes);
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
-            Content::Upstream { incoming, timer, .. } => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(polled) => {
-                    timer.progress();
-                    polled
+            Content::Upstream { incoming, lease, patience } => {
+                let polled = match lease {
+                    Some(lease) => lease.poll_piece(incoming, cx),
+                    None => Pin::new(incoming).poll_frame(cx),
+                };
+                match polled {
+                    Poll::Ready(polled) => {
+                        patience.renew();
+                        polled
+                    }
+                    Poll::Pending if busy.as_ref().is_some_and(|busy| patience.is_over(busy)) => {
+                        return Poll::Ready(Some(Err(BodyError::Stalled)));
+                    }
+                    Poll::Pending => return Poll::Pending,
                 }
-                Poll::Pending => {
-                    ready!(timer.poll_expired(cx));
-                    return Poll::Ready(Some(Err(BodyError::Stalled)));
-                }
-            },
+            }
         };
         self.content.release_if_through(polled.is_none());
         Poll::Ready(polled.map(|frame| frame.map(cleaned).map_err(BodyError::Broken)))

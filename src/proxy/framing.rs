@@ -67,6 +67,19 @@ fn check_host(head: &mut Parts) -> Result<(), Denial> {
 }
 
 fn is_authority(host: &HeaderValue) -> bool {
+    is_plain_host(host.as_bytes()) || is_any_authority(host)
+}
+
+/// As nearly every host is: letters, digits, dots and hyphens, and a port of digits perhaps.
+fn is_plain_host(host: &[u8]) -> bool {
+    let letters =
+        host.iter().take_while(|&&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let (name, port) = host.split_at(letters.count());
+    let port_is_one = |port: &[u8]| (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    !name.is_empty() && (port.is_empty() || port.strip_prefix(b":").is_some_and(port_is_one))
+}
+
+fn is_any_authority(host: &HeaderValue) -> bool {
     let valid =
         |text: &str| Authority::try_from(text).is_ok_and(|authority| !authority.as_str().contains('@'));
     host.to_str().is_ok_and(valid)
@@ -93,6 +106,7 @@ fn exceeds(length: &HeaderValue, max: Option<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -119,6 +133,14 @@ mod tests {
         assert_eq!(judge(&[("host", "a"), ("host", "a")]), Err(Denial::BadRequest));
         for host in ["", "a b", "user@a", "a/b", "a?b", "a:b:c"] {
             assert_eq!(judge(&[("host", host)]), Err(Denial::BadRequest), "{host:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_plain_host_is_an_authority(host in "[a-zA-Z0-9.:@/_ -]{0,12}") {
+            let value = HeaderValue::from_str(&host).unwrap();
+            prop_assert!(!is_plain_host(host.as_bytes()) || is_any_authority(&value), "{host}");
         }
     }
 

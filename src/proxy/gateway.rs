@@ -23,6 +23,7 @@ use super::connection::Busy;
 use super::framing;
 use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
 use super::respond::{self, Rejection};
+use super::values::Values;
 use super::{credential, upstream::Upstreams};
 
 pub use super::body::BodyLimits;
@@ -33,6 +34,7 @@ pub struct Gateway {
     upstreams: Upstreams,
     shared: Arc<Shared>,
     random: RefCell<fastrand::Rng>,
+    values: RefCell<Values>,
 }
 
 /// What all workers share.
@@ -63,14 +65,14 @@ pub struct Limits {
 impl Gateway {
     /// A gateway in front of `upstreams`.
     pub fn new(upstreams: Upstreams, shared: Arc<Shared>) -> Gateway {
-        Gateway { upstreams, shared, random: RefCell::new(fastrand::Rng::new()) }
+        Gateway { upstreams, shared, random: RefCell::new(fastrand::Rng::new()), values: RefCell::default() }
     }
 
     /// Answers one request, whatever becomes of it, and counts it once.
     pub(super) async fn handle(
         &self,
         request: Request<Incoming>,
-        client: Client,
+        client: &Client,
         busy: &Busy,
     ) -> Response<ResponseBody> {
         let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
@@ -104,7 +106,7 @@ impl Gateway {
         mut head: Parts,
         body: Incoming,
         busy: &Busy,
-        passage: &mut Passage,
+        passage: &mut Passage<'_>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
 
@@ -126,8 +128,9 @@ impl Gateway {
             passage.client,
             &passage.request_id,
             self.fresh_trace(),
+            &mut self.values.borrow_mut(),
         );
-        let body = RequestBody::new(body, limits.body, clock, busy);
+        let body = RequestBody::new(body, limits.body, busy);
         self.upstreams.send(Request::from_parts(head, body), &permit).await // needs the proof
     }
 
@@ -148,7 +151,7 @@ impl Gateway {
     }
 
     fn fresh_id(&self) -> RequestId {
-        RequestId::fresh(self.random.borrow_mut().u128(..))
+        RequestId::fresh(self.random.borrow_mut().u128(..), &mut self.values.borrow_mut())
     }
 
     fn fresh_trace(&self) -> TraceId {
@@ -162,16 +165,16 @@ fn kind_of_use(permit: &Permit) -> Use {
 }
 
 /// One request on its way, and what the log will say of it.
-struct Passage {
-    client: Client,
+struct Passage<'a> {
+    client: &'a Client,
     request_id: RequestId,
     began: Moment,
     key_id: Option<KeyId>,
     http_10: bool,
 }
 
-impl Passage {
-    fn begin(head: &Parts, client: Client, began: Moment, request_id: RequestId) -> Passage {
+impl<'a> Passage<'a> {
+    fn begin(head: &Parts, client: &'a Client, began: Moment, request_id: RequestId) -> Passage<'a> {
         Passage { client, request_id, began, key_id: None, http_10: head.version == Version::HTTP_10 }
     }
 

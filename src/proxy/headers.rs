@@ -2,14 +2,15 @@
 //!
 //! Everything that the gateway vouches for is first removed, however the client spelled it, and then set.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use bytes::BufMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::KeyId;
 use crate::verify::policy::Permit;
+
+use super::values::{Values, put_hex};
 
 /// The id of a request, on the way up, on every answer and in the log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,23 +24,22 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_API_KEY: HeaderName = super::credential::X_API_KEY;
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
-const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Headers that concern one hop (RFC 9110, section 7.6.1). `Content-Length` is not among them and `TE` is treated
-/// on its own.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// Whether a header concerns one hop (RFC 9110, section 7.6.1). `Content-Length` is not among them and `TE` is treated on
+/// its own.
+fn concerns_one_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Headers that a client cannot have removed by naming them in `Connection`.
 const NOT_TO_BE_NAMED: [HeaderName; 7] = [
@@ -53,19 +53,29 @@ const NOT_TO_BE_NAMED: [HeaderName; 7] = [
 ];
 
 /// What is told of the connection that a request came by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
-    /// The peer's address; not what a header says.
-    pub address: IpAddr,
+    forwarded_for: HeaderValue,
+}
+
+impl Client {
+    /// A client at this peer's address; not at what a header says.
+    pub fn at(address: IpAddr) -> Client {
+        let text = address.to_canonical().to_string();
+        Client { forwarded_for: HeaderValue::try_from(text).expect("an address is digits, dots and colons") }
+    }
 }
 
 /// Removes from a request everything that only keygate may say, whatever its spelling.
 ///
 /// An underscore counts as a hyphen: some servers behind us cannot tell them apart.
 pub fn strip_reserved(headers: &mut HeaderMap) {
-    let reserved: Vec<HeaderName> =
-        headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
-    for name in reserved {
+    strip(headers, is_reserved);
+}
+
+/// Removes what `doomed` names. Looks at each name and at no value, which is all it costs where nothing is doomed.
+fn strip(headers: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| doomed(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
@@ -84,13 +94,16 @@ fn is_reserved(name: &str) -> bool {
 /// Removes what concerns only the hop that a message came by: the standard set, and all that its `Connection`
 /// lines name. `TE: trailers` may stay.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    let (mut connection, mut te) = (false, false);
+    for name in headers.keys() {
+        connection |= name == CONNECTION;
+        te |= name == TE;
+    }
+    if connection {
         strip_named(headers);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    if headers.contains_key(TE) {
+    strip(headers, concerns_one_hop);
+    if te {
         let trailers = headers.get_all(TE).iter().any(accepts_trailers);
         headers.remove(TE);
         if trailers {
@@ -102,11 +115,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes from trailers what may not come that way: whoever merges them into the headers would believe them.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
-    strip_reserved(trailers);
-    for name in HOP_BY_HOP.iter().chain(&NOT_TO_BE_NAMED) {
+    strip(trailers, |name| is_reserved(name) || concerns_one_hop(name));
+    for name in NOT_TO_BE_NAMED.iter().chain([&TE]) {
         trailers.remove(name);
     }
-    trailers.remove(TE);
 }
 
 fn strip_named(headers: &mut HeaderMap) {
@@ -114,7 +126,10 @@ fn strip_named(headers: &mut HeaderMap) {
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .map(<[u8]>::trim_ascii)
+        // They name themselves, and go anyway.
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| *name != TE && !NOT_TO_BE_NAMED.contains(name))
         .collect();
     for name in named {
@@ -131,35 +146,25 @@ fn accepts_trailers(value: &HeaderValue) -> bool {
 pub fn identify(
     headers: &mut HeaderMap,
     permit: &Permit,
-    client: Client,
+    client: &Client,
     request_id: &RequestId,
     fresh: TraceId,
+    values: &mut Values,
 ) {
-    let id = permit.key_id();
-    headers.insert(X_KEYGATE_KEY_ID, key_id_value(&id));
-    headers.insert(X_KEYGATE_TEAM, permit.team().clone());
+    headers.insert(X_KEYGATE_KEY_ID, values.make(|value| value.put_slice(permit.key_id().as_bytes())));
+    headers.insert(X_KEYGATE_TEAM, values.make(|value| value.put_slice(permit.team().as_bytes())));
     headers.insert(X_KEYGATE_ENVIRONMENT, HeaderValue::from_static(permit.environment().as_str()));
-    headers.insert(X_REQUEST_ID, request_id.0.clone());
-    headers.insert(X_FORWARDED_FOR, address_value(client.address));
+    headers.insert(X_REQUEST_ID, request_id.value());
+    headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
     let mut traces = headers.get_all(TRACEPARENT).into_iter();
     if !matches!((traces.next(), traces.next()), (Some(trace), None) if is_traceparent(trace)) {
-        headers.insert(TRACEPARENT, fresh.value());
+        headers.insert(TRACEPARENT, fresh.value(values));
         headers.remove(TRACESTATE);
     }
-}
-
-fn key_id_value(id: &KeyId) -> HeaderValue {
-    HeaderValue::from_str(id.as_str()).expect("a key id is hex digits")
-}
-
-fn address_value(address: IpAddr) -> HeaderValue {
-    let mut text = String::with_capacity(39);
-    write!(text, "{}", address.to_canonical()).expect("writing to a string does not fail");
-    HeaderValue::try_from(text).expect("an address is digits, dots and colons")
 }
 
 /// W3C Trace Context, version 00: four fields of lowercase hex, of which the ids are not zero.
@@ -189,11 +194,14 @@ pub struct TraceId {
 }
 
 impl TraceId {
-    fn value(self) -> HeaderValue {
-        let mut text = String::with_capacity(55);
-        write!(text, "00-{:032x}-{:016x}-00", self.trace | 1, self.span | 1)
-            .expect("writing to a string does not fail");
-        HeaderValue::try_from(text).expect("hex digits and hyphens")
+    fn value(self, values: &mut Values) -> HeaderValue {
+        values.make(|value| {
+            value.put_slice(b"00-");
+            put_hex::<32>(value, self.trace | 1);
+            value.put_slice(b"-");
+            put_hex::<16>(value, u128::from(self.span | 1));
+            value.put_slice(b"-00");
+        })
     }
 }
 
@@ -212,10 +220,11 @@ impl RequestId {
     }
 
     /// A new one of these random bits.
-    pub fn fresh(random: u128) -> RequestId {
-        let mut text = String::with_capacity(36);
-        write!(text, "req_{random:032x}").expect("writing to a string does not fail");
-        RequestId(HeaderValue::try_from(text).expect("hex digits"))
+    pub fn fresh(random: u128, values: &mut Values) -> RequestId {
+        RequestId(values.make(|value| {
+            value.put_slice(b"req_");
+            put_hex::<32>(value, random);
+        }))
     }
 
     /// As text.
@@ -328,12 +337,15 @@ mod tests {
             assert!(RequestId::sent(&headers(&[("x-request-id", bad)])).is_none(), "{bad:?}");
         }
         assert!(RequestId::sent(&headers(&[("x-request-id", "a"), ("x-request-id", "b")])).is_none());
-        assert_eq!(RequestId::fresh(7).as_str(), "req_00000000000000000000000000000007");
+        assert_eq!(
+            RequestId::fresh(7, &mut Values::default()).as_str(),
+            "req_00000000000000000000000000000007"
+        );
     }
 
     #[test]
     fn a_traceparent_is_checked() {
-        let made = TraceId { trace: 0, span: 0 }.value();
+        let made = TraceId { trace: 0, span: 0 }.value(&mut Values::default());
         assert!(is_traceparent(&made));
         for bad in ["", "00-0", "00-00000000000000000000000000000000-0000000000000001-00"] {
             assert!(!is_traceparent(&HeaderValue::from_str(bad).unwrap()), "{bad}");

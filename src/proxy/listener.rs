@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::observe::Metrics;
 
-use super::connection::{self, Drain};
+use super::connection::{self, Rounds};
 use super::gateway::Gateway;
 use super::headers::Client;
 
@@ -164,7 +164,7 @@ impl Workers {
         let worker = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let worker = worker.expect("there is at least one worker");
         worker.open.fetch_add(1, Ordering::Relaxed);
-        let accepted = Accepted { stream, client: Client { address: address.ip() }, room };
+        let accepted = Accepted { stream, client: Client::at(address.ip()), room };
         if worker.connections.send(accepted).is_err() {
             worker.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -186,12 +186,14 @@ impl Desk {
     /// Serves connections until the desk is closed and they are done, or the drain takes too long.
     async fn work(mut self, gateway: Rc<Gateway>) {
         let housekeeping = tokio::task::spawn_local(keep_house(Rc::clone(&gateway)));
-        let drain = Rc::new(Drain::default());
-        let (told, mut draining) = (Rc::clone(&drain), self.draining);
+        let rounds = Rc::new(Rounds::new(Arc::clone(gateway.clock()), self.deadlines));
+        let looking = Rc::clone(&rounds);
+        let looking = tokio::task::spawn_local(async move { looking.go().await });
+        let (told, mut draining) = (Rc::clone(&rounds), self.draining);
         tokio::task::spawn_local(async move {
             // That nobody is left to tell means the end, too.
             drop(draining.wait_for(|draining| *draining).await);
-            told.begin();
+            told.drain();
         });
         let mut serving = JoinSet::new();
         while let Some(accepted) = self.accepted.recv().await {
@@ -199,10 +201,9 @@ impl Desk {
             match TcpStream::from_std(accepted.stream) {
                 Ok(stream) => {
                     let seat = Seat::take(&self.open, &self.metrics, accepted.room);
-                    let (gateway, drain, deadlines) =
-                        (Rc::clone(&gateway), Rc::clone(&drain), self.deadlines);
+                    let (gateway, rounds) = (Rc::clone(&gateway), Rc::clone(&rounds));
                     serving.spawn_local(async move {
-                        connection::serve(stream, gateway, accepted.client, deadlines, drain).await;
+                        connection::serve(stream, gateway, accepted.client, rounds).await;
                         drop(seat);
                     });
                 }
@@ -220,6 +221,7 @@ impl Desk {
             );
         }
         housekeeping.abort();
+        looking.abort();
     }
 }
 

@@ -6,7 +6,9 @@ pub mod headers;
 pub mod listener;
 pub mod respond;
 pub mod upstream;
+pub mod values;
 
 mod body;
 mod connection;
 mod framing;
+mod gather;

@@ -5,14 +5,15 @@
 //! for long between two requests but must finish a head soon once it began one, and must read what is written
 //! to it.
 
+mod rounds;
 mod stream;
 mod watch;
 
-use std::cell::Cell;
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
@@ -23,7 +24,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use crate::model::Denial;
 
@@ -32,13 +32,11 @@ use super::headers::Client;
 use stream::WatchedStream;
 use watch::{Overdue, Watch};
 
+pub(super) use rounds::{Patience, Rounds};
 pub(super) use watch::Busy;
 
 /// What hyper may hold of a connection's bytes in memory, each way.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// How often a draining connection is looked at.
-const DRAIN_TICK: Duration = Duration::from_millis(100);
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -49,50 +47,62 @@ pub struct Deadlines {
     pub idle: Duration,
     /// While it does not read what is written to it.
     pub write: Duration,
+    /// The shortest wait within a request: for the upstream, or for a piece of a body.
+    pub shortest_wait: Duration,
 }
 
 impl Deadlines {
-    /// How often they are looked at: no deadline is missed by more than half of itself.
-    fn tick(&self) -> Duration {
-        (self.head.min(self.idle).min(self.write) / 2)
-            .clamp(Duration::from_millis(20), Duration::from_secs(5))
-    }
-}
-
-/// Whether a worker drains. Its connections ask at every turn, so it is the worker's own and shared with no other.
-#[derive(Default)]
-pub(super) struct Drain {
-    began: Cell<bool>,
-    waiting: Notify,
-}
-
-impl Drain {
-    /// Each connection ends with its next answer, or soon.
-    pub(super) fn begin(&self) {
-        self.began.set(true);
-        self.waiting.notify_waiters();
-    }
-
-    async fn begun(&self) {
-        let told = self.waiting.notified();
-        if !self.began.get() {
-            told.await;
-        }
+    fn shortest(&self) -> Duration {
+        self.head.min(self.idle).min(self.write).min(self.shortest_wait)
     }
 }
 
 /// Serves one connection until it ends, is overdue, or has drained.
-pub(super) async fn serve(
-    stream: TcpStream,
-    gateway: Rc<Gateway>,
-    client: Client,
-    deadlines: Deadlines,
-    drain: Rc<Drain>,
-) {
-    let watch = Rc::new(Watch::new(Arc::clone(gateway.clock())));
-    let stream = WatchedStream::new(stream, Rc::clone(&watch), Rc::clone(&gateway));
+///
+/// While nothing comes it is no more than a socket and a place in the rounds: hyper's buffers are there only while there is
+/// something to say.
+pub(super) async fn serve(stream: TcpStream, gateway: Rc<Gateway>, client: Client, rounds: Rc<Rounds>) {
+    let watch = Watch::new(Rc::clone(&rounds));
+    let _place = rounds.enter(&watch);
+    let mut stream = WatchedStream::new(stream, Rc::clone(&watch), Rc::clone(&gateway));
+    loop {
+        if !something_comes(&stream, &watch).await {
+            return;
+        }
+        match Box::pin(converse(stream, &gateway, &client, &watch)).await {
+            End::Rest(rested) => stream = rested,
+            End::Closed => return,
+            End::HeadOverdue(stream) => return say_request_timeout(stream.into_inner(), &gateway).await,
+        }
+    }
+}
+
+/// How a conversation ends.
+enum End {
+    /// Nothing was said for a while; it may go on.
+    Rest(WatchedStream),
+    Closed,
+    HeadOverdue(WatchedStream),
+}
+
+/// Waits until the client says something, or hangs up. `false` if it took too long.
+async fn something_comes(stream: &WatchedStream, watch: &Watch) -> bool {
+    let mut readable = pin!(stream.readable());
+    let comes = poll_fn(|cx| {
+        watch.wakes(cx.waker());
+        if readable.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if watch.overdue().is_some() { Poll::Ready(false) } else { Poll::Pending }
+    });
+    let comes = comes.await;
+    watch.end_rest();
+    comes
+}
+
+/// Lets hyper speak HTTP on the connection.
+async fn converse(stream: WatchedStream, gateway: &Rc<Gateway>, client: &Client, watch: &Rc<Watch>) -> End {
     let service = service_fn(|mut request| {
-        let gateway = Rc::clone(&gateway);
         let busy = watch.begin_service();
         if watch.had_two_lengths() {
             restore_length(&mut request);
@@ -107,33 +117,36 @@ pub(super) async fn serve(
     });
     let mut connection =
         http1::Builder::new().max_buf_size(BUFFER_BYTES).serve_connection(TokioIo::new(stream), service);
-    let mut begun = pin!(drain.begun());
-    let mut tick = pin!(tokio::time::sleep(deadlines.tick()));
-    let overdue = loop {
-        tokio::select! {
-            biased;
-            served = &mut connection => {
-                if let Err(error) = served {
-                    tracing::debug!(%error, "a client connection ended early");
-                }
-                return;
+    let overdue = poll_fn(|cx| {
+        watch.wakes(cx.waker());
+        if let Poll::Ready(served) = Pin::new(&mut connection).poll(cx) {
+            if let Err(error) = served {
+                tracing::debug!(%error, "a client connection ended early");
             }
-            () = &mut begun, if !watch.is_draining() => {
-                watch.begin_drain();
-                tick.set(tokio::time::sleep(DRAIN_TICK));
-            }
-            () = &mut tick => {
-                tick.set(tokio::time::sleep(if watch.is_draining() { DRAIN_TICK } else { deadlines.tick() }));
-                if let Some(overdue) = watch.overdue(&deadlines) {
-                    break overdue;
-                }
-            }
+            return Poll::Ready(Why::Over);
         }
-    };
-    if overdue == Overdue::Head {
-        let stream = connection.into_parts().io.into_inner().into_inner();
-        say_request_timeout(stream, &gateway).await;
+        match watch.overdue() {
+            Some(overdue) => Poll::Ready(Why::Overdue(overdue)),
+            None if watch.should_rest() => Poll::Ready(Why::Rest),
+            None => Poll::Pending,
+        }
+    });
+    match overdue.await {
+        Why::Over | Why::Overdue(Overdue::Idle | Overdue::Write) => End::Closed,
+        Why::Overdue(Overdue::Head) => End::HeadOverdue(connection.into_parts().io.into_inner()),
+        Why::Rest => {
+            let parts = connection.into_parts();
+            // Between two requests nothing has been read, so there is nothing that could be lost.
+            if parts.read_buf.is_empty() { End::Rest(parts.io.into_inner()) } else { End::Closed }
+        }
     }
+}
+
+/// Why hyper is not asked any more.
+enum Why {
+    Over,
+    Overdue(Overdue),
+    Rest,
 }
 
 /// A head that has both a length and a transfer coding comes without the length from hyper, which goes by the coding.

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 
 use crate::model::Denial;
 use crate::proxy::gateway::Gateway;
+use crate::proxy::gather;
 
 use super::watch::Watch;
 
@@ -40,6 +41,11 @@ impl WatchedStream {
     /// The socket alone.
     pub(super) fn into_inner(self) -> TcpStream {
         self.inner
+    }
+
+    /// Completes when there is something to read, or the end.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.inner.readable().await
     }
 
     /// hyper answers what it cannot read with a bare status, which no client of the API understands: it is held back,
@@ -162,7 +168,7 @@ impl AsyncWrite for WatchedStream {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let polled = gather::poll_write(&mut self.inner, cx, bufs);
         self.watch.wrote(polled.is_pending());
         polled
     }

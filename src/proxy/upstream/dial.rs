@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -18,7 +18,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::UpstreamUrl;
-use crate::proxy::body::RequestBody;
+use crate::proxy::gather;
+
+use super::wire::Wire;
 
 /// Makes connections. Shared by all workers.
 pub struct Dialer {
@@ -91,25 +93,15 @@ impl Dialer {
         Ok(Dialer { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Connects within `limit` and gets ready to speak HTTP/1.1. The connection is driven by a task of this
-    /// worker, until its sender is dropped and its last request is done.
-    pub(super) async fn dial(
-        &self,
-        url: &UpstreamUrl,
-        limit: Duration,
-    ) -> Result<SendRequest<RequestBody>, DialError> {
+    /// Connects within `limit` and gets ready to speak HTTP/1.1.
+    pub(super) async fn dial(&self, url: &UpstreamUrl, limit: Duration) -> Result<Wire, DialError> {
         let stream = match tokio::time::timeout(limit, self.connect(url)).await {
             Ok(connected) => connected?,
             Err(_elapsed) => return Err(DialError::TimedOut(limit)),
         };
         let handshake = http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(DialError::Handshake)?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an upstream connection ended early");
-            }
-        });
-        Ok(sender)
+        Ok(Wire::new(sender, connection))
     }
 
     async fn connect(&self, url: &UpstreamUrl) -> Result<Stream, DialError> {
@@ -126,7 +118,7 @@ impl Dialer {
 }
 
 /// A connection in the clear or by TLS.
-enum Stream {
+pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -175,7 +167,7 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Plain(stream) => gather::poll_write(stream, cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }

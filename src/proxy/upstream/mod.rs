@@ -5,6 +5,7 @@
 
 mod dial;
 mod pool;
+mod wire;
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -26,6 +27,7 @@ pub use dial::{Dialer, TlsError};
 pub use pool::Lease;
 
 use super::body::{Progress, RequestBody, ResponseBody};
+use super::connection::{Busy, Patience};
 use super::headers;
 use super::respond::Rejection;
 use pool::{NotSent, Pool, SendError};
@@ -131,7 +133,7 @@ impl<E> Upstream<E> {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let context = &self.origin.context;
         let mut request = self.origin.address(request);
-        let progress = request.body().progress();
+        let (progress, busy) = (request.body().progress(), request.body().busy().clone());
         let mut retries = 0;
         loop {
             let mut lease = self.pool.lease().await.map_err(NotSent::into_rejection)?;
@@ -139,11 +141,14 @@ impl<E> Upstream<E> {
                 Box::pin(context.verifier.confirm(permit)).await?;
             }
             let began = context.clock.now().tick;
-            match self.answer(&mut lease, request, progress.as_deref()).await {
+            match self.answer(&mut lease, request, progress.as_deref(), &busy).await {
                 Ok(mut response) => {
                     // After an answer of HTTP/1.0 hyper would speak 1.0 on this connection, and leave out bodies of
                     // unknown length.
                     lease.may_be_used_again(response.version() != Version::HTTP_10);
+                    if progress.as_deref().is_some_and(|body| !body.is_over()) {
+                        lease = lease.drive_apart(busy.round());
+                    }
                     *response.version_mut() = Version::HTTP_11;
                     context.metrics.upstream_answered(context.clock.now().tick.since(began));
                     return Ok(response.map(|body| ResponseBody::upstream(body, lease, context.body_idle)));
@@ -163,24 +168,23 @@ impl<E> Upstream<E> {
         lease: &mut Lease,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
+        busy: &Busy,
     ) -> Result<Response<Incoming>, SendError> {
-        let context = &self.origin.context;
-        let limit = context.settings.response_timeout;
-        let mut remaining = limit;
-        let mut answer = std::pin::pin!(lease.send(request));
-        let mut response = loop {
-            match tokio::time::timeout(remaining, answer.as_mut()).await {
-                Ok(answered) => break answered?,
-                Err(_elapsed) if progress.is_some_and(Progress::waits_for_client) => remaining = limit,
-                Err(_elapsed) => {
-                    let since = progress.map_or(limit, |body| context.clock.now().tick.since(body.last()));
-                    remaining = limit.saturating_sub(since);
-                    if remaining.is_zero() {
-                        return Err(SendError::TimedOut);
-                    }
-                }
+        let limit = self.origin.context.settings.response_timeout;
+        let mut patience = Patience::of(limit);
+        let is_over = || {
+            if !patience.is_over(busy) {
+                return false;
             }
+            let left = match progress {
+                Some(body) if body.waits_for_client() => limit,
+                Some(body) => limit.saturating_sub(busy.now().since(body.last())),
+                None => Duration::ZERO,
+            };
+            patience = Patience::of(left);
+            left.is_zero() || patience.is_over(busy)
         };
+        let mut response = lease.send(request, is_over).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(SendError::Unasked);
         }

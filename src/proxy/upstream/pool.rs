@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Tick;
@@ -18,6 +21,7 @@ use crate::proxy::respond::Rejection;
 
 use super::Context;
 use super::dial::DialError;
+use super::wire::{Apart, PolledPiece, Wire};
 
 /// The connections to one upstream.
 pub(super) struct Pool {
@@ -30,17 +34,25 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    wire: Box<Wire>,
     since: Tick,
 }
 
 /// A connection lent to one request.
 pub struct Lease {
-    sender: SendRequest<RequestBody>,
+    wire: Driven,
     pool: Rc<Pool>,
     waited: bool,
     reusable: bool,
     room: OwnedSemaphorePermit,
+}
+
+/// A connection, and who drives it.
+enum Driven {
+    /// The task of the client's connection.
+    Here(Box<Wire>),
+    /// A task of its own, until it is taken from there.
+    Apart(Apart),
 }
 
 /// No connection was to be had. The request was certainly not sent.
@@ -102,11 +114,12 @@ impl Pool {
     /// A connection that is ready: an idle one, else a new one, when there is room.
     pub(super) async fn lease(self: &Rc<Self>) -> Result<Lease, NotSent> {
         let (room, queued) = self.room().await?;
-        let (sender, dialed) = match self.reuse() {
-            Some(sender) => (sender, false),
+        let (wire, dialed) = match self.reuse() {
+            Some(wire) => (wire, false),
             None => (Box::pin(self.dial()).await?, true),
         };
-        Ok(Lease { sender, pool: Rc::clone(self), waited: queued || dialed, reusable: true, room })
+        let wire = Driven::Here(wire);
+        Ok(Lease { wire, pool: Rc::clone(self), waited: queued || dialed, reusable: true, room })
     }
 
     /// Room for one more connection in use, and whether it had to be waited for.
@@ -122,38 +135,38 @@ impl Pool {
     }
 
     /// The youngest idle connection. One that has been idle for too long may be closed by the upstream just now.
-    fn reuse(&self) -> Option<SendRequest<RequestBody>> {
+    fn reuse(&self) -> Option<Box<Wire>> {
         let mut idle = self.idle.borrow_mut();
         let now = self.context.clock.now().tick;
-        while let Some(candidate) = idle.pop_back() {
+        while let Some(mut candidate) = idle.pop_back() {
             if now.since(candidate.since) >= self.context.settings.idle_timeout {
                 // All others are older.
                 idle.clear();
                 return None;
             }
-            if candidate.sender.is_ready() {
-                return Some(candidate.sender);
+            if candidate.wire.is_ready() {
+                return Some(candidate.wire);
             }
         }
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>) {
+    fn keep(&self, wire: Box<Wire>) {
         let since = self.context.clock.now().tick;
-        self.idle.borrow_mut().push_back(Idle { sender, since });
+        self.idle.borrow_mut().push_back(Idle { wire, since });
     }
 
-    async fn dial(&self) -> Result<SendRequest<RequestBody>, NotSent> {
+    async fn dial(&self) -> Result<Box<Wire>, NotSent> {
         let settings = &self.context.settings;
         let dialed = self.context.dialer.dial(&self.url, settings.connect_timeout).await;
-        dialed.map_err(|source| NotSent::Dial { url: self.url.clone(), source })
+        dialed.map(Box::new).map_err(|source| NotSent::Dial { url: self.url.clone(), source })
     }
 
     /// Closes connections that have been idle for too long.
     pub(super) fn close_idle(&self) {
         let now = self.context.clock.now().tick;
         let limit = self.context.settings.idle_timeout;
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < limit);
+        self.idle.borrow_mut().retain_mut(|idle| idle.wire.is_ready() && now.since(idle.since) < limit);
     }
 }
 
@@ -163,15 +176,39 @@ impl Lease {
         self.waited
     }
 
-    /// Writes a request and waits for the head of its answer. Dropping the future closes the connection.
+    /// Writes a request and waits for the head of its answer, as long as `is_over` says no. Dropping the future closes the
+    /// connection.
+    ///
+    /// # Panics
+    /// If the connection is driven apart, which it is only after an answer.
     pub(super) async fn send(
         &mut self,
         request: Request<RequestBody>,
+        mut is_over: impl FnMut() -> bool,
     ) -> Result<Response<Incoming>, SendError> {
-        self.sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(request) => SendError::Untouched(Box::new(request)),
-            None => SendError::Failed(failed.into_error()),
+        let Driven::Here(wire) = &mut self.wire else { unreachable!("nothing was sent yet") };
+        let mut answer = pin!(wire.send(request));
+        poll_fn(|cx| {
+            wire.drive(cx);
+            match answer.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                Poll::Ready(Err(mut failed)) => Poll::Ready(Err(match failed.take_message() {
+                    Some(request) => SendError::Untouched(Box::new(request)),
+                    None => SendError::Failed(failed.into_error()),
+                })),
+                Poll::Pending if is_over() => Poll::Ready(Err(SendError::TimedOut)),
+                Poll::Pending => Poll::Pending,
+            }
         })
+        .await
+    }
+
+    /// The next piece of the answer's body.
+    pub(crate) fn poll_piece(&mut self, incoming: &mut Incoming, cx: &mut TaskContext<'_>) -> PolledPiece {
+        match &mut self.wire {
+            Driven::Here(wire) => wire.poll_piece(incoming, cx),
+            Driven::Apart(_) => Pin::new(incoming).poll_frame(cx),
+        }
     }
 
     /// Whether the connection may go back to the pool.
@@ -179,22 +216,37 @@ impl Lease {
         self.reusable = may;
     }
 
+    /// From now on the connection is driven by a task of its own, looked at each `round` at least: the request's own body
+    /// is unfinished, and goes on whether or not the client reads its answer.
+    pub(super) fn drive_apart(self, round: Duration) -> Lease {
+        let wire = match self.wire {
+            Driven::Here(wire) => Driven::Apart(Apart::begin(wire, round)),
+            apart @ Driven::Apart(_) => apart,
+        };
+        Lease { wire, ..self }
+    }
+
     /// Gives the connection back after an answer was read to its end. While the request's own body is unfinished hyper
     /// is not ready: the connection keeps its room, and is used again only if it gets ready within the limit for idle
     /// ones.
     pub(crate) fn give_back(self) {
-        let Lease { mut sender, pool, room, reusable, .. } = self;
-        if !reusable || sender.is_closed() {
+        let Lease { wire, pool, room, reusable, .. } = self;
+        let mut wire = match wire {
+            Driven::Here(wire) => wire,
+            Driven::Apart(apart) => apart.end(),
+        };
+        wire.rest();
+        if !reusable {
             return;
         }
-        if sender.is_ready() {
-            pool.keep(sender);
+        if wire.is_ready() {
+            pool.keep(wire);
             return;
         }
         tokio::task::spawn_local(async move {
-            let limit = pool.context.settings.idle_timeout;
-            if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await {
-                pool.keep(sender);
+            if wire.finish(pool.context.settings.idle_timeout).await {
+                wire.rest();
+                pool.keep(wire);
             }
             drop(room);
         });
