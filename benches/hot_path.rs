@@ -15,6 +15,8 @@ use keygate::model::{ApiKey, CheckSecret, Environment, KeyFormat, KeyId, KeyReco
 use keygate::observe::Metrics;
 use keygate::proxy::credential;
 use keygate::proxy::headers::{self, Client, RequestId, TraceId};
+use keygate::proxy::survey::Survey;
+use keygate::proxy::values::Values;
 use keygate::store::KeyStore;
 use keygate::store::sqlite::SqliteStore;
 use keygate::usage::{Usage, Use};
@@ -156,7 +158,8 @@ fn credential_extraction(bencher: Bencher) {
     let format = KeyFormat::new("sk").expect("a prefix");
     let headers = request_headers(&world.keys[0]);
     bencher.with_inputs(|| headers.clone()).bench_local_values(|mut headers| {
-        let key = credential::take(&mut headers, &format);
+        let survey = Survey::of(&headers);
+        let key = credential::take(&mut headers, &survey, &format);
         (black_box(key).is_ok(), headers)
     });
 }
@@ -166,12 +169,14 @@ fn header_hygiene(bencher: Bencher) {
     let world = &*WORLD;
     let permit = world.permit(&world.keys[0]);
     let headers = request_headers(&world.keys[0]);
-    let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let (client, mut values) = (Client::at(IpAddr::V4(Ipv4Addr::LOCALHOST)), Values::default());
     bencher.with_inputs(|| headers.clone()).bench_local_values(|mut headers| {
-        headers::strip_reserved(&mut headers);
-        headers::strip_hop_by_hop(&mut headers);
-        let id = RequestId::fresh(7);
-        headers::identify(&mut headers, &permit, client, &id, TraceId { trace: 1, span: 2 });
+        let survey = Survey::of(&headers);
+        headers::strip_reserved(&mut headers, &survey);
+        headers::strip_hop_by_hop(&mut headers, &survey);
+        let id = RequestId::fresh(7, &mut values);
+        let trace = TraceId { trace: 1, span: 2 };
+        headers::identify(&mut headers, &survey, &permit, &client, &id, trace, &mut values);
         headers
     });
 }

@@ -8,8 +8,13 @@ use zeroize::Zeroizing;
 
 use crate::model::{ApiKey, Denial, KeyFormat};
 
+use super::survey::{Known, Survey};
+
 /// The preferred place of a key.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Where a key may stand. What is in the first counts, if the same is in both.
+static PLACES: [(Known, HeaderName); 2] = [(Known::ApiKey, X_API_KEY), (Known::Authorization, AUTHORIZATION)];
 
 /// Takes the key out of the headers: `X-API-Key: <key>`, `Authorization: Bearer <key>` or
 /// `Authorization: Basic base64(<key>:)`. Afterwards neither header is there, whatever was in it.
@@ -17,22 +22,30 @@ pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// # Errors
 /// [`Denial::KeyMissing`], [`Denial::KeyMalformed`], or [`Denial::CredentialConflict`] if two places hold
 /// different text.
-pub fn take(headers: &mut HeaderMap, format: &KeyFormat) -> Result<ApiKey, Denial> {
-    let key = find(headers, format);
-    headers.remove(X_API_KEY);
-    headers.remove(AUTHORIZATION);
+pub fn take(headers: &mut HeaderMap, survey: &Survey, format: &KeyFormat) -> Result<ApiKey, Denial> {
+    let key = find(headers, survey, format);
+    for (known, place) in &PLACES {
+        if survey.has(*known) {
+            headers.remove(place);
+        }
+    }
     key
 }
 
-fn find(headers: &HeaderMap, format: &KeyFormat) -> Result<ApiKey, Denial> {
+fn find(headers: &HeaderMap, survey: &Survey, format: &KeyFormat) -> Result<ApiKey, Denial> {
     let mut found: Option<Presented<'_>> = None;
-    let plain = headers.get_all(X_API_KEY).into_iter().map(|value| Presented::Plain(trim(value.as_bytes())));
-    let authorized = headers.get_all(AUTHORIZATION).into_iter().map(authorization);
-    for presented in plain.chain(authorized).filter(|presented| !presented.text().is_empty()) {
-        match &found {
-            None => found = Some(presented),
-            Some(first) if first.text() == presented.text() => {}
-            Some(_) => return Err(Denial::CredentialConflict),
+    for (known, place) in PLACES.iter().filter(|(known, _)| survey.has(*known)) {
+        for value in headers.get_all(place) {
+            let presented = match known {
+                Known::ApiKey => Presented::Plain(trim(value.as_bytes())),
+                _ => authorization(value),
+            };
+            match &found {
+                _ if presented.text().is_empty() => {}
+                None => found = Some(presented),
+                Some(first) if first.text() == presented.text() => {}
+                Some(_) => return Err(Denial::CredentialConflict),
+            }
         }
     }
     found.ok_or(Denial::KeyMissing)?.read(format)
@@ -116,7 +129,8 @@ mod tests {
             headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
         }
         let format = KeyFormat::new("sk").unwrap();
-        let key = take(&mut headers, &format).map(|key| key.expose().to_owned());
+        let survey = Survey::of(&headers);
+        let key = take(&mut headers, &survey, &format).map(|key| key.expose().to_owned());
         (key, headers)
     }
 
@@ -181,7 +195,8 @@ mod tests {
             for value in &authorized {
                 headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
             }
-            prop_assert!(take(&mut headers, &KeyFormat::new("sk").unwrap()).is_err());
+            let survey = Survey::of(&headers);
+            prop_assert!(take(&mut headers, &survey, &KeyFormat::new("sk").unwrap()).is_err());
             prop_assert!(headers.is_empty());
         }
     }

@@ -4,11 +4,12 @@
 //! passed on as bytes: the request is written anew.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use crate::model::Denial;
+
+use super::survey::{Known, Survey};
 
 /// How large a request head may be.
 #[derive(Clone, Copy, Debug)]
@@ -24,44 +25,43 @@ pub struct HeadLimits {
 /// # Errors
 /// [`Denial::HeadersTooLarge`]; [`Denial::BodyTooLarge`] if that can be seen already; or [`Denial::BadRequest`]:
 /// not exactly one valid host, an ambiguous or unknown transfer coding, or a method that is no request to the API.
-pub(super) fn check(
-    head: &mut Parts,
+pub(super) fn check<B>(
+    request: &mut Request<B>,
+    survey: &Survey,
     limits: &HeadLimits,
     max_body_bytes: Option<u64>,
 ) -> Result<(), Denial> {
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    let bytes: usize = target + lines.sum::<usize>();
-    if bytes > limits.max_bytes || head.headers.len() > limits.max_lines {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target + survey.bytes() > limits.max_bytes || survey.lines() > limits.max_lines {
         return Err(Denial::HeadersTooLarge);
     }
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Denial::BadRequest);
     }
-    check_host(head)?;
-    check_length(head, max_body_bytes)
+    check_host(request, survey)?;
+    check_length(request.headers(), survey, max_body_bytes)
 }
 
 /// RFC 9112, section 3.2: exactly one Host, valid; where the target names a host too, that one counts.
 /// Only HTTP/1.0 clients may leave it out.
-fn check_host(head: &mut Parts) -> Result<(), Denial> {
-    let mut hosts = head.headers.get_all(HOST).into_iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_authority(host) => {}
-        (None, None) if head.version == Version::HTTP_10 => {}
+fn check_host<B>(request: &mut Request<B>, survey: &Survey) -> Result<(), Denial> {
+    match request.headers().get(HOST) {
+        Some(host) if survey.has_one(Known::Host) && is_authority(host) => {}
+        None if request.version() == Version::HTTP_10 => {}
         _ => return Err(Denial::BadRequest),
     }
-    if let Some(authority) = head.uri.authority() {
+    if let Some(authority) = request.uri().authority() {
         // Without a scheme it is the form of CONNECT.
-        if head.uri.scheme().is_none() {
+        if request.uri().scheme().is_none() {
             return Err(Denial::BadRequest);
         }
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Denial::BadRequest)?;
         if !is_authority(&host) {
             return Err(Denial::BadRequest);
         }
-        head.headers.insert(HOST, host);
-        head.uri = Uri::from(head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = Uri::from(path);
     }
     Ok(())
 }
@@ -87,15 +87,16 @@ fn is_any_authority(host: &HeaderValue) -> bool {
 
 /// Only `chunked`, once, and never beside a length. hyper has refused lengths that differ or are no number, and
 /// has removed a length beside a transfer coding, after which it closes the connection (RFC 9112, section 6.1).
-fn check_length(head: &Parts, max_body_bytes: Option<u64>) -> Result<(), Denial> {
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).into_iter();
-    let length = head.headers.get(CONTENT_LENGTH);
-    match (codings.next(), codings.next(), length) {
-        (None, None, Some(length)) if exceeds(length, max_body_bytes) => Err(Denial::BodyTooLarge),
-        (None, None, _) => Ok(()),
-        (Some(coding), None, None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Denial::BadRequest),
+fn check_length(headers: &HeaderMap, survey: &Survey, max_body_bytes: Option<u64>) -> Result<(), Denial> {
+    if !survey.has(Known::TransferEncoding) {
+        let length = headers.get(CONTENT_LENGTH);
+        let too_large = length.is_some_and(|length| exceeds(length, max_body_bytes));
+        return if too_large { Err(Denial::BodyTooLarge) } else { Ok(()) };
     }
+    let coding = headers.get(TRANSFER_ENCODING);
+    let chunked = coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let alone = survey.has_one(Known::TransferEncoding) && !survey.has(Known::ContentLength);
+    if chunked && alone { Ok(()) } else { Err(Denial::BadRequest) }
 }
 
 fn exceeds(length: &HeaderValue, max: Option<u64>) -> bool {
@@ -105,7 +106,6 @@ fn exceeds(length: &HeaderValue, max: Option<u64>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
     use proptest::prelude::*;
 
     use super::*;
@@ -116,12 +116,16 @@ mod tests {
         judge_request(Request::get("/v1/wallets"), lines).map(drop)
     }
 
-    fn judge_request(mut request: http::request::Builder, lines: &[(&str, &str)]) -> Result<Parts, Denial> {
+    fn judge_request(
+        mut request: http::request::Builder,
+        lines: &[(&str, &str)],
+    ) -> Result<Request<()>, Denial> {
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        let (mut head, ()) = request.body(()).unwrap().into_parts();
-        check(&mut head, &LIMITS, Some(10)).map(|()| head)
+        let mut request = request.body(()).unwrap();
+        let survey = Survey::of(request.headers());
+        check(&mut request, &survey, &LIMITS, Some(10)).map(|()| request)
     }
 
     #[test]
@@ -178,9 +182,9 @@ mod tests {
 
     #[test]
     fn a_host_in_the_target_counts_and_the_target_becomes_a_path() {
-        let head = judge_request(Request::get("http://b.example/v1?q=%2F"), &[("host", "a")]).unwrap();
-        assert_eq!(head.uri, "/v1?q=%2F");
-        assert_eq!(head.headers[HOST], "b.example");
+        let request = judge_request(Request::get("http://b.example/v1?q=%2F"), &[("host", "a")]).unwrap();
+        assert_eq!(request.uri(), "/v1?q=%2F");
+        assert_eq!(request.headers()[HOST], "b.example");
         let of_connect = judge_request(Request::get("b"), &[("host", "a")]);
         assert_eq!(of_connect.err(), Some(Denial::BadRequest));
         let with_user = judge_request(Request::get("http://user@b/"), &[("host", "a")]);

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use http::header::CONNECTION;
-use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::{Body, Incoming};
 
@@ -20,11 +19,13 @@ use crate::verify::{Verifier, policy};
 
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Busy;
+use super::credential;
 use super::framing;
 use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
 use super::respond::{self, Rejection};
+use super::survey::Survey;
+use super::upstream::{Unsent, Upstreams};
 use super::values::Values;
-use super::{credential, upstream::Upstreams};
 
 pub use super::body::BodyLimits;
 pub use super::framing::HeadLimits;
@@ -76,12 +77,14 @@ impl Gateway {
         busy: &Busy,
     ) -> Response<ResponseBody> {
         let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
-        let (head, body) = request.into_parts();
-        let request_id = RequestId::sent(&head.headers).unwrap_or_else(|| self.fresh_id());
-        let mut passage = Passage::begin(&head, client, scope.started(), request_id);
-        let has_body = !body.is_end_stream();
+        let survey = Survey::of(request.headers());
+        let request_id = RequestId::sent(request.headers(), &survey).unwrap_or_else(|| self.fresh_id());
+        let mut passage = Passage::begin(&request, client, scope.started(), request_id);
+        let has_body = !request.body().is_end_stream();
+        let body = |body| RequestBody::new(body, self.shared.limits.body, busy);
+        let mut unsent = Unsent::new(request.map(body));
 
-        let mut response = match self.forward_if_permitted(head, body, busy, &mut passage).await {
+        let mut response = match self.forward_if_permitted(&mut unsent, &survey, &mut passage).await {
             Ok(response) => {
                 scope.end(Outcome::Forwarded);
                 passage.log_answer(&response);
@@ -103,18 +106,18 @@ impl Gateway {
     /// Forwards a request if its key permits it. Until then nobody asks the client for its body.
     async fn forward_if_permitted(
         &self,
-        mut head: Parts,
-        body: Incoming,
-        busy: &Busy,
+        unsent: &mut Unsent,
+        survey: &Survey,
         passage: &mut Passage<'_>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
 
-        framing::check(&mut head, &limits.head, limits.body.max_bytes)?;
-        headers::strip_reserved(&mut head.headers);
-        headers::strip_hop_by_hop(&mut head.headers);
+        framing::check(unsent.request(), survey, &limits.head, limits.body.max_bytes)?;
+        let headers = unsent.request().headers_mut();
+        headers::strip_reserved(headers, survey);
+        headers::strip_hop_by_hop(headers, survey);
 
-        let api_key = credential::take(&mut head.headers, key_format)?;
+        let api_key = credential::take(headers, survey, key_format)?;
         let verified = verifier.verify(&api_key, passage.began).await?;
         drop(api_key);
 
@@ -123,15 +126,15 @@ impl Gateway {
         usage.note(permit.key_id(), kind_of_use(&permit), passage.began.wall);
 
         headers::identify(
-            &mut head.headers,
+            unsent.request().headers_mut(),
+            survey,
             &permit,
             passage.client,
             &passage.request_id,
             self.fresh_trace(),
             &mut self.values.borrow_mut(),
         );
-        let body = RequestBody::new(body, limits.body, busy);
-        self.upstreams.send(Request::from_parts(head, body), &permit).await // needs the proof
+        self.upstreams.send(unsent, &permit).await // needs the proof
     }
 
     /// What time it is for this worker's connections.
@@ -174,8 +177,13 @@ struct Passage<'a> {
 }
 
 impl<'a> Passage<'a> {
-    fn begin(head: &Parts, client: &'a Client, began: Moment, request_id: RequestId) -> Passage<'a> {
-        Passage { client, request_id, began, key_id: None, http_10: head.version == Version::HTTP_10 }
+    fn begin(
+        request: &Request<Incoming>,
+        client: &'a Client,
+        began: Moment,
+        request_id: RequestId,
+    ) -> Passage<'a> {
+        Passage { client, request_id, began, key_id: None, http_10: request.version() == Version::HTTP_10 }
     }
 
     /// An answer of our own. If there is a body, nobody has read it to its end: the connection can't go on.

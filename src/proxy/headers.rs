@@ -5,11 +5,15 @@
 use std::net::IpAddr;
 
 use bytes::BufMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::verify::policy::Permit;
 
+use super::survey::{Known, Survey, is_reserved};
 use super::values::{Values, put_hex};
 
 /// The id of a request, on the way up, on every answer and in the log.
@@ -26,31 +30,21 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Whether a header concerns one hop (RFC 9110, section 7.6.1). `Content-Length` is not among them and `TE` is treated on
-/// its own.
-fn concerns_one_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
+/// Headers that concern one hop (RFC 9110, section 7.6.1). `Content-Length` is not among them and `TE` is treated
+/// on its own.
+static HOP_BY_HOP: [(Known, HeaderName); 7] = [
+    (Known::Connection, CONNECTION),
+    (Known::KeepAlive, HeaderName::from_static("keep-alive")),
+    (Known::ProxyConnection, HeaderName::from_static("proxy-connection")),
+    (Known::ProxyAuthenticate, PROXY_AUTHENTICATE),
+    (Known::ProxyAuthorization, PROXY_AUTHORIZATION),
+    (Known::TransferEncoding, TRANSFER_ENCODING),
+    (Known::Upgrade, UPGRADE),
+];
 
 /// Headers that a client cannot have removed by naming them in `Connection`.
-const NOT_TO_BE_NAMED: [HeaderName; 7] = [
-    HOST,
-    CONTENT_LENGTH,
-    X_API_KEY,
-    http::header::AUTHORIZATION,
-    X_REQUEST_ID,
-    TRACEPARENT,
-    IDEMPOTENCY_KEY,
-];
+const NOT_TO_BE_NAMED: [HeaderName; 7] =
+    [HOST, CONTENT_LENGTH, X_API_KEY, AUTHORIZATION, X_REQUEST_ID, TRACEPARENT, IDEMPOTENCY_KEY];
 
 /// What is told of the connection that a request came by.
 #[derive(Clone, Debug)]
@@ -67,43 +61,27 @@ impl Client {
 }
 
 /// Removes from a request everything that only keygate may say, whatever its spelling.
-///
-/// An underscore counts as a hyphen: some servers behind us cannot tell them apart.
-pub fn strip_reserved(headers: &mut HeaderMap) {
-    strip(headers, is_reserved);
-}
-
-/// Removes what `doomed` names. Looks at each name and at no value, which is all it costs where nothing is doomed.
-fn strip(headers: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| doomed(name.as_str())).cloned() {
-        headers.remove(name);
+pub fn strip_reserved(headers: &mut HeaderMap, survey: &Survey) {
+    if survey.has_reserved() {
+        let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
+        for name in reserved {
+            headers.remove(name);
+        }
     }
-}
-
-fn is_reserved(name: &str) -> bool {
-    let starts_with = |prefix: &str| {
-        let spelled = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
-        name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(spelled)
-    };
-    let first = name.as_bytes()[0];
-    (first == b'x' && (starts_with("x-keygate-") || starts_with("x-forwarded-") || starts_with("x-real-ip")))
-        || (first == b'f' && name == FORWARDED.as_str())
-        || (first == b'x' && name.contains('_') && (starts_with("x-api-key") || starts_with("x-request-id")))
 }
 
 /// Removes what concerns only the hop that a message came by: the standard set, and all that its `Connection`
 /// lines name. `TE: trailers` may stay.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let (mut connection, mut te) = (false, false);
-    for name in headers.keys() {
-        connection |= name == CONNECTION;
-        te |= name == TE;
-    }
-    if connection {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, survey: &Survey) {
+    if survey.has(Known::Connection) {
         strip_named(headers);
     }
-    strip(headers, concerns_one_hop);
-    if te {
+    for (known, name) in &HOP_BY_HOP {
+        if survey.has(*known) {
+            headers.remove(name);
+        }
+    }
+    if survey.has(Known::Te) {
         let trailers = headers.get_all(TE).iter().any(accepts_trailers);
         headers.remove(TE);
         if trailers {
@@ -115,21 +93,26 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes from trailers what may not come that way: whoever merges them into the headers would believe them.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
-    strip(trailers, |name| is_reserved(name) || concerns_one_hop(name));
-    for name in NOT_TO_BE_NAMED.iter().chain([&TE]) {
+    strip_reserved(trailers, &Survey::of(trailers));
+    let of_one_hop = HOP_BY_HOP.iter().map(|(_, name)| name);
+    for name in of_one_hop.chain(&NOT_TO_BE_NAMED).chain([&TE]) {
         trailers.remove(name);
     }
 }
 
 fn strip_named(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(CONNECTION).iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && (line.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+            || line.as_bytes().eq_ignore_ascii_case(b"close"))
+    {
+        return; // as nearly always; of the two, one is no header and the other goes anyway
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-        // They name themselves, and go anyway.
-        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| *name != TE && !NOT_TO_BE_NAMED.contains(name))
         .collect();
     for name in named {
@@ -145,6 +128,7 @@ fn accepts_trailers(value: &HeaderValue) -> bool {
 /// Tells the upstream who asks. The client's own words of the same names are gone by then.
 pub fn identify(
     headers: &mut HeaderMap,
+    survey: &Survey,
     permit: &Permit,
     client: &Client,
     request_id: &RequestId,
@@ -160,10 +144,12 @@ pub fn identify(
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    let mut traces = headers.get_all(TRACEPARENT).into_iter();
-    if !matches!((traces.next(), traces.next()), (Some(trace), None) if is_traceparent(trace)) {
+    let goes_on = survey.has_one(Known::Traceparent) && headers.get(TRACEPARENT).is_some_and(is_traceparent);
+    if !goes_on {
         headers.insert(TRACEPARENT, fresh.value(values));
-        headers.remove(TRACESTATE);
+        if survey.has(Known::Tracestate) {
+            headers.remove(TRACESTATE);
+        }
     }
 }
 
@@ -197,9 +183,9 @@ impl TraceId {
     fn value(self, values: &mut Values) -> HeaderValue {
         values.make(|value| {
             value.put_slice(b"00-");
-            put_hex::<32>(value, self.trace | 1);
+            put_hex(value, &(self.trace | 1).to_be_bytes());
             value.put_slice(b"-");
-            put_hex::<16>(value, u128::from(self.span | 1));
+            put_hex(value, &(self.span | 1).to_be_bytes());
             value.put_slice(b"-00");
         })
     }
@@ -211,19 +197,16 @@ pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The client's, if it sent exactly one well-formed one.
-    pub fn sent(headers: &HeaderMap) -> Option<RequestId> {
-        let mut sent = headers.get_all(X_REQUEST_ID).into_iter();
-        match (sent.next(), sent.next()) {
-            (Some(id), None) if is_request_id(id.as_bytes()) => Some(RequestId(id.clone())),
-            _ => None,
-        }
+    pub fn sent(headers: &HeaderMap, survey: &Survey) -> Option<RequestId> {
+        let sent = if survey.has_one(Known::RequestId) { headers.get(X_REQUEST_ID) } else { None };
+        sent.filter(|id| is_request_id(id.as_bytes())).map(|id| RequestId(id.clone()))
     }
 
     /// A new one of these random bits.
     pub fn fresh(random: u128, values: &mut Values) -> RequestId {
         RequestId(values.make(|value| {
             value.put_slice(b"req_");
-            put_hex::<32>(value, random);
+            put_hex(value, &random.to_be_bytes());
         }))
     }
 
@@ -248,6 +231,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn strip_reserved(headers: &mut HeaderMap) {
+        super::strip_reserved(headers, &Survey::of(headers));
+    }
+
+    fn strip_hop_by_hop(headers: &mut HeaderMap) {
+        super::strip_hop_by_hop(headers, &Survey::of(headers));
+    }
+
+    fn sent_id(headers: &HeaderMap) -> Option<RequestId> {
+        RequestId::sent(headers, &Survey::of(headers))
+    }
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -330,13 +325,13 @@ mod tests {
 
     #[test]
     fn a_well_formed_request_id_is_kept() {
-        let kept = RequestId::sent(&headers(&[("x-request-id", "abc_DEF-123")])).unwrap();
+        let kept = sent_id(&headers(&[("x-request-id", "abc_DEF-123")])).unwrap();
         assert_eq!(kept.as_str(), "abc_DEF-123");
         let long = "a".repeat(65);
         for bad in ["", "a b", "a/b", "ä", long.as_str()] {
-            assert!(RequestId::sent(&headers(&[("x-request-id", bad)])).is_none(), "{bad:?}");
+            assert!(sent_id(&headers(&[("x-request-id", bad)])).is_none(), "{bad:?}");
         }
-        assert!(RequestId::sent(&headers(&[("x-request-id", "a"), ("x-request-id", "b")])).is_none());
+        assert!(sent_id(&headers(&[("x-request-id", "a"), ("x-request-id", "b")])).is_none());
         assert_eq!(
             RequestId::fresh(7, &mut Values::default()).as_str(),
             "req_00000000000000000000000000000007"

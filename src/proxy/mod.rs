@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod headers;
 pub mod listener;
 pub mod respond;
+pub mod survey;
 pub mod upstream;
 pub mod values;
 

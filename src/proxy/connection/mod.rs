@@ -115,8 +115,11 @@ async fn converse(stream: WatchedStream, gateway: &Rc<Gateway>, client: &Client,
             Ok::<_, Infallible>(response.map(|body| body.while_busy(busy)))
         }
     });
-    let mut connection =
-        http1::Builder::new().max_buf_size(BUFFER_BYTES).serve_connection(TokioIo::new(stream), service);
+    // While a request is served the stream itself looks whether its client is still there: hyper would make room for more
+    // of its words first, each time.
+    let mut http = http1::Builder::new();
+    http.max_buf_size(BUFFER_BYTES).half_close(true);
+    let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let overdue = poll_fn(|cx| {
         watch.wakes(cx.waker());
         if let Poll::Ready(served) = Pin::new(&mut connection).poll(cx) {

@@ -60,6 +60,23 @@ impl WatchedStream {
         true
     }
 
+    /// Whether the client has gone, though the answer to its request is not through. What it sent ahead does not count.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.watch.waits_for_answer() || self.inner.poll_read_ready(cx).is_pending() {
+            return false;
+        }
+        let mut byte = [0];
+        let mut peeked = ReadBuf::new(&mut byte);
+        match self.inner.poll_peek(cx, &mut peeked) {
+            Poll::Ready(Ok(0) | Err(_)) => true,
+            Poll::Ready(Ok(_)) => {
+                self.watch.has_sent_ahead();
+                false
+            }
+            Poll::Pending => false,
+        }
+    }
+
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.said < self.last_words.len() {
             let rest = &self.last_words[self.said..];
@@ -142,6 +159,9 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.poll_gone(cx) {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
         self.poll_last_words(cx)
     }
 

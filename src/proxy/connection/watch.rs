@@ -75,6 +75,8 @@ pub(super) struct Watch {
     write_blocked: Cell<Option<Since>>,
     /// Answers and bodies of a request that are not through.
     serving: Cell<usize>,
+    /// The client did not wait for the answer before it went on.
+    sent_ahead: Cell<bool>,
     /// The head that was read last has a length and a transfer coding.
     two_lengths: Cell<bool>,
     /// When somebody who waits within a request wants to be asked again.
@@ -94,6 +96,7 @@ impl Watch {
             since: Cell::new(Since::LastRound),
             write_blocked: Cell::new(None),
             serving: Cell::new(0),
+            sent_ahead: Cell::new(false),
             two_lengths: Cell::new(false),
             wake_at: Cell::new(NEVER),
             noticed: Cell::new(false),
@@ -177,7 +180,19 @@ impl Watch {
 
     pub(super) fn begin_service(self: &Rc<Watch>) -> Busy {
         self.phase.set(Phase::Service);
+        self.sent_ahead.set(false);
         Busy::new(Rc::clone(self))
+    }
+
+    /// Whether a request's own body is through and its answer is not: all that the client can do is to leave, or to go on
+    /// already.
+    pub(super) fn waits_for_answer(&self) -> bool {
+        self.phase.get() == Phase::Service && self.serving.get() == 1 && !self.sent_ahead.get()
+    }
+
+    /// The client has gone on already.
+    pub(super) fn has_sent_ahead(&self) {
+        self.sent_ahead.set(true);
     }
 
     /// No request comes any more.

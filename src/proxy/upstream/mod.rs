@@ -30,6 +30,7 @@ use super::body::{Progress, RequestBody, ResponseBody};
 use super::connection::{Busy, Patience};
 use super::headers;
 use super::respond::Rejection;
+use super::survey::Survey;
 use pool::{NotSent, Pool, SendError};
 
 /// How often a request that its connection gave back untouched is tried on another one.
@@ -65,6 +66,32 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
 }
 
+/// A request until it is handed to a connection, which happens once; or until that gives it back untouched.
+pub struct Unsent(Option<Request<RequestBody>>);
+
+impl Unsent {
+    /// This request was not sent yet.
+    pub(super) fn new(request: Request<RequestBody>) -> Unsent {
+        Unsent(Some(request))
+    }
+
+    /// The request, for all that is to be done with it before.
+    ///
+    /// # Panics
+    /// It was sent.
+    pub(super) fn request(&mut self) -> &mut Request<RequestBody> {
+        self.0.as_mut().expect("it is asked for before it is sent")
+    }
+
+    fn take(&mut self) -> Request<RequestBody> {
+        self.0.take().expect("what was sent is not sent again")
+    }
+
+    fn put_back(&mut self, untouched: Request<RequestBody>) {
+        self.0 = Some(untouched);
+    }
+}
+
 struct Origin {
     host: HeaderValue,
     context: Context,
@@ -93,12 +120,12 @@ impl Upstreams {
     /// [`Verifier::confirm`](crate::verify::Verifier::confirm), if the request had to wait.
     pub async fn send(
         &self,
-        request: Request<RequestBody>,
+        unsent: &mut Unsent,
         permit: &Permit,
     ) -> Result<Response<ResponseBody>, Rejection> {
         match permit {
-            Permit::Live(permit) => sender(&self.live)?.send(request, permit).await,
-            Permit::Sandbox(permit) => sender(&self.sandbox)?.send(request, permit).await,
+            Permit::Live(permit) => sender(&self.live)?.send(unsent, permit).await,
+            Permit::Sandbox(permit) => sender(&self.sandbox)?.send(unsent, permit).await,
         }
     }
 
@@ -128,12 +155,13 @@ impl<E> Upstream<E> {
 
     async fn send(
         &self,
-        request: Request<RequestBody>,
+        unsent: &mut Unsent,
         permit: &PermitFor<E>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let context = &self.origin.context;
-        let mut request = self.origin.address(request);
-        let (progress, busy) = (request.body().progress(), request.body().busy().clone());
+        self.origin.address(unsent.request());
+        let body = unsent.request().body();
+        let (progress, busy) = (body.progress(), body.busy().clone());
         let mut retries = 0;
         loop {
             let mut lease = self.pool.lease().await.map_err(NotSent::into_rejection)?;
@@ -141,7 +169,7 @@ impl<E> Upstream<E> {
                 Box::pin(context.verifier.confirm(permit)).await?;
             }
             let began = context.clock.now().tick;
-            match self.answer(&mut lease, request, progress.as_deref(), &busy).await {
+            match self.answer(&mut lease, unsent, progress.as_deref(), &busy).await {
                 Ok(mut response) => {
                     // After an answer of HTTP/1.0 hyper would speak 1.0 on this connection, and leave out bodies of
                     // unknown length.
@@ -154,7 +182,7 @@ impl<E> Upstream<E> {
                     return Ok(response.map(|body| ResponseBody::upstream(body, lease, context.body_idle)));
                 }
                 Err(SendError::Untouched(untouched)) if retries < RETRIES => {
-                    request = *untouched;
+                    unsent.put_back(*untouched);
                     retries += 1;
                 }
                 Err(failure) => return Err(failure.into_rejection(progress.as_deref())),
@@ -166,7 +194,7 @@ impl<E> Upstream<E> {
     async fn answer(
         &self,
         lease: &mut Lease,
-        request: Request<RequestBody>,
+        unsent: &mut Unsent,
         progress: Option<&Progress>,
         busy: &Busy,
     ) -> Result<Response<Incoming>, SendError> {
@@ -184,18 +212,19 @@ impl<E> Upstream<E> {
             patience = Patience::of(left);
             left.is_zero() || patience.is_over(busy)
         };
-        let mut response = lease.send(request, is_over).await?;
+        let mut response = lease.send(unsent.take(), is_over).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(SendError::Unasked);
         }
-        headers::strip_hop_by_hop(response.headers_mut());
+        let survey = Survey::of(response.headers());
+        headers::strip_hop_by_hop(response.headers_mut(), &survey);
         Ok(response)
     }
 }
 
 impl Origin {
     /// Turns a client's request into one to this origin: HTTP/1.1, its Host. The rest stays.
-    fn address(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
+    fn address(&self, request: &mut Request<RequestBody>) {
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(HOST, self.host.clone());
         let body = request.body();
@@ -203,6 +232,5 @@ impl Origin {
             // hyper would leave out a body of unknown length where a method usually has none.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        request
     }
 }
