@@ -21,6 +21,7 @@ use keygate::store::KeyStore;
 use keygate::store::sqlite::SqliteStore;
 use keygate::usage::{Usage, Use};
 use keygate::verify::cache::Capacity;
+use keygate::verify::near::NearCache;
 use keygate::verify::policy::{self, Facts, Permit};
 use keygate::verify::{Verifier, VerifierSettings};
 use tempfile::TempDir;
@@ -86,7 +87,10 @@ impl World {
             });
             written.buffer_unordered(64).collect::<Vec<_>>().await;
             for key in &keys {
-                verifier.verify(key, clock.now()).await.expect("the key was put there");
+                verifier
+                    .verify(key, &NearCache::default(), clock.now())
+                    .await
+                    .expect("the key was put there");
             }
             keys
         });
@@ -94,8 +98,8 @@ impl World {
         World { verifier, usage, clock, keys, _runtime: runtime, _directory: directory }
     }
 
-    fn permit(&self, key: &ApiKey) -> Permit {
-        let verified = self.verifier.verify(key, self.clock.now()).now_or_never();
+    fn permit(&self, key: &ApiKey, near: &NearCache) -> Permit {
+        let verified = self.verifier.verify(key, near, self.clock.now()).now_or_never();
         let verified = verified.expect("a hit does not wait").expect("the key is good");
         policy::permit(verified, &FACTS, self.clock.now()).expect("the key is good")
     }
@@ -119,17 +123,18 @@ fn sha_256_of_a_key(bencher: Bencher) {
 fn verify_on_a_hit(bencher: Bencher) {
     let world = &*WORLD;
     let mut at = 0;
+    let near = NearCache::default();
     bencher.bench_local(|| {
         let key = world.next(&mut at);
-        black_box(world.verifier.verify(key, world.clock.now()).now_or_never())
+        black_box(world.verifier.verify(key, &near, world.clock.now()).now_or_never())
     });
 }
 
 #[divan::bench(sample_size = 1_000)]
 fn verify_and_permit(bencher: Bencher) {
     let world = &*WORLD;
-    let mut at = 0;
-    bencher.bench_local(|| black_box(world.permit(world.next(&mut at)).key_id()));
+    let (mut at, near) = (0, NearCache::default());
+    bencher.bench_local(|| black_box(world.permit(world.next(&mut at), &near).key_id()));
 }
 
 #[divan::bench(sample_size = 1_000)]
@@ -143,7 +148,8 @@ fn check_of_a_forged_key(bencher: Bencher) {
 #[divan::bench(sample_size = 1_000)]
 fn note_of_a_use(bencher: Bencher) {
     let world = &*WORLD;
-    let ids: Vec<KeyId> = world.keys.iter().map(|key| world.permit(key).key_id()).collect();
+    let near = NearCache::default();
+    let ids: Vec<KeyId> = world.keys.iter().map(|key| world.permit(key, &near).key_id()).collect();
     let mut at = 0;
     bencher.bench_local(|| {
         at = (at + 7_919) % ids.len();
@@ -167,7 +173,7 @@ fn credential_extraction(bencher: Bencher) {
 #[divan::bench(sample_size = 1_000)]
 fn header_hygiene(bencher: Bencher) {
     let world = &*WORLD;
-    let permit = world.permit(&world.keys[0]);
+    let permit = world.permit(&world.keys[0], &NearCache::default());
     let headers = request_headers(&world.keys[0]);
     let (client, mut values) = (Client::at(IpAddr::V4(Ipv4Addr::LOCALHOST)), Values::default());
     bencher.with_inputs(|| headers.clone()).bench_local_values(|mut headers| {

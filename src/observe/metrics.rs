@@ -12,8 +12,10 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::model::{Denial, EventKind, Gap};
 
+use super::tally::Tallies;
+
 /// Seconds; from 10 µs, where a cache hit lies, to the longest time-out.
-const BUCKETS: [f64; 20] = [
+pub(super) const BUCKETS: [f64; 20] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 35.0,
 ];
@@ -82,17 +84,52 @@ pub enum Refresh {
     Failed,
 }
 
+/// What is counted at each request, and where each thread keeps its count of it.
+mod per_request {
+    use super::Denial;
+
+    pub(super) const FORWARDED: usize = 0;
+    pub(super) const ABANDONED: usize = 1;
+    /// And from here on, one for each denial.
+    pub(super) const DENIED: usize = 2;
+    /// And from here on, one for each answer of the cache.
+    pub(super) const LOOKUPS: usize = DENIED + Denial::ALL.len();
+    pub(super) const COUNTERS: usize = LOOKUPS + 4;
+
+    pub(super) const REQUEST: usize = 0;
+    pub(super) const UPSTREAM: usize = 1;
+    /// And the next one is that of the store.
+    pub(super) const VERIFIED: usize = 2;
+    pub(super) const HISTOGRAMS: usize = VERIFIED + 2;
+}
+
+/// Histograms that each thread keeps for itself: name, what it is, and its series.
+type PerRequestHistogram = (&'static str, &'static str, &'static [(&'static str, usize)]);
+
+const PER_REQUEST_HISTOGRAMS: [PerRequestHistogram; 3] = [
+    (
+        "keygate_request_duration_seconds",
+        "From a request's head to the head of its answer.",
+        &[("", per_request::REQUEST)],
+    ),
+    (
+        "keygate_upstream_duration_seconds",
+        "From handing a request on to the head of the answer.",
+        &[("", per_request::UPSTREAM)],
+    ),
+    (
+        "keygate_verify_duration_seconds",
+        "Time to judge a key, by where the answer came from.",
+        &[("source=\"cache\"", per_request::VERIFIED), ("source=\"store\"", per_request::VERIFIED + 1)],
+    ),
+];
+
 /// Every metric of keygate.
 pub struct Metrics {
     handle: PrometheusHandle,
-    forwarded: Counter,
-    abandoned: Counter,
-    denied: [Counter; Denial::ALL.len()],
-    request_duration: Histogram,
-    upstream_duration: Histogram,
-    verified_by_cache: Histogram,
-    verified_by_store: Histogram,
-    lookups: [Counter; 4],
+    per_request: Tallies<{ per_request::COUNTERS }, { per_request::HISTOGRAMS }>,
+    /// Told the sums of `per_request`, when somebody looks.
+    per_request_counters: [Counter; per_request::COUNTERS],
     cache_entries: Gauge,
     store_requests: [[Counter; 4]; 3],
     events_applied: [Counter; EventKind::ALL.len()],
@@ -126,9 +163,6 @@ impl Metrics {
         metrics::with_local_recorder(&recorder, || {
             describe();
             gauge!("keygate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            let outcome = |outcome: &'static str| counter!("keygate_requests_total", "outcome" => outcome);
-            let verified = |source: &'static str| metrics::histogram!("keygate_verify_duration_seconds", "source" => source);
-            let lookup = |result: &'static str| counter!("keygate_cache_lookups_total", "result" => result);
             let asked = |operation: &'static str| {
                 ["ok", "failed", "timed_out", "not_asked"].map(|result| {
                     counter!("keygate_store_requests_total", "operation" => operation, "result" => result)
@@ -136,14 +170,8 @@ impl Metrics {
             };
             Metrics {
                 handle,
-                forwarded: outcome("forwarded"),
-                abandoned: outcome("abandoned"),
-                denied: Denial::ALL.map(|denial| outcome(denial.code())),
-                request_duration: metrics::histogram!("keygate_request_duration_seconds"),
-                upstream_duration: metrics::histogram!("keygate_upstream_duration_seconds"),
-                verified_by_cache: verified("cache"),
-                verified_by_store: verified("store"),
-                lookups: ["hit", "unknown", "stale", "miss"].map(lookup),
+                per_request: Tallies::new(),
+                per_request_counters: per_request_counters(),
                 cache_entries: gauge!("keygate_cache_entries"),
                 store_requests: ["find", "record_uses", "fleet"].map(asked),
                 events_applied: EventKind::ALL
@@ -173,39 +201,35 @@ impl Metrics {
 
     /// A request was answered by the upstream, `took` after it came in.
     pub fn forward(&self, took: Duration) {
-        self.forwarded.increment(1);
-        self.request_duration.record(took.as_secs_f64());
+        self.per_request.count(per_request::FORWARDED);
+        self.per_request.record(per_request::REQUEST, took);
     }
 
     /// A request was refused, `took` after it came in.
     pub fn deny(&self, denial: Denial, took: Duration) {
         let index = Denial::ALL.iter().position(|&each| each == denial).expect("ALL has every denial");
-        self.denied[index].increment(1);
-        self.request_duration.record(took.as_secs_f64());
+        self.per_request.count(per_request::DENIED + index);
+        self.per_request.record(per_request::REQUEST, took);
     }
 
     /// The client went away before its request was decided.
     pub fn abandon(&self) {
-        self.abandoned.increment(1);
+        self.per_request.count(per_request::ABANDONED);
     }
 
     /// The upstream's answer began `took` after the request was handed to it.
     pub fn upstream_answered(&self, took: Duration) {
-        self.upstream_duration.record(took.as_secs_f64());
+        self.per_request.record(per_request::UPSTREAM, took);
     }
 
     /// A key was judged.
     pub fn verified(&self, source: Source, took: Duration) {
-        let histogram = match source {
-            Source::Cache => &self.verified_by_cache,
-            Source::Store => &self.verified_by_store,
-        };
-        histogram.record(took.as_secs_f64());
+        self.per_request.record(per_request::VERIFIED + source as usize, took);
     }
 
     /// The cache was asked.
     pub fn looked_up(&self, result: Lookup) {
-        self.lookups[result as usize].increment(1);
+        self.per_request.count(per_request::LOOKUPS + result as usize);
     }
 
     /// The store was asked.
@@ -311,7 +335,20 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.handle.render()
+        for (counter, told) in self.per_request_counters.iter().enumerate() {
+            told.absolute(self.per_request.sum(counter));
+        }
+        let mut text = self.handle.render();
+        for (name, what, series) in PER_REQUEST_HISTOGRAMS {
+            text += &format!("# HELP {name} {what}\n# TYPE {name} histogram\n");
+            for &(label, histogram) in series {
+                self.per_request
+                    .write_series(&mut text, name, label, histogram)
+                    .expect("writing to a string does not fail");
+            }
+            text.push('\n');
+        }
+        text
     }
 
     /// Folds queued histogram samples; to be called every few seconds, or they pile up until a scrape.
@@ -326,23 +363,27 @@ impl Default for Metrics {
     }
 }
 
+fn per_request_counters() -> [Counter; per_request::COUNTERS] {
+    let lookups = ["hit", "unknown", "stale", "miss"];
+    std::array::from_fn(|counter| match counter {
+        per_request::FORWARDED => outcome("forwarded"),
+        per_request::ABANDONED => outcome("abandoned"),
+        per_request::DENIED..per_request::LOOKUPS => {
+            outcome(Denial::ALL[counter - per_request::DENIED].code())
+        }
+        _ => counter!("keygate_cache_lookups_total", "result" => lookups[counter - per_request::LOOKUPS]),
+    })
+}
+
+fn outcome(outcome: &'static str) -> Counter {
+    counter!("keygate_requests_total", "outcome" => outcome)
+}
+
 fn describe() {
     describe_gauge!("keygate_build_info", "Always 1; the version is in its label.");
     describe_counter!(
         "keygate_requests_total",
         "Requests by final outcome: forwarded, abandoned or why refused."
-    );
-    describe_histogram!(
-        "keygate_request_duration_seconds",
-        "From a request's head to the head of its answer."
-    );
-    describe_histogram!(
-        "keygate_upstream_duration_seconds",
-        "From handing a request on to the head of the answer."
-    );
-    describe_histogram!(
-        "keygate_verify_duration_seconds",
-        "Time to judge a key, by where the answer came from."
     );
     describe_counter!("keygate_cache_lookups_total", "Look-ups in the cache by what it said.");
     describe_gauge!("keygate_cache_entries", "Keys in the cache.");

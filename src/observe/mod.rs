@@ -4,6 +4,7 @@ mod health;
 pub mod logging;
 pub mod metrics;
 mod request_scope;
+mod tally;
 
 pub use health::{Health, Readiness};
 pub use metrics::Metrics;

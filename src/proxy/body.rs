@@ -125,7 +125,9 @@ impl Progress {
 impl RequestBody {
     /// Lets `incoming` through, within `limits`.
     pub(super) fn new(incoming: Incoming, limits: BodyLimits, busy: &Busy) -> RequestBody {
-        let progress = (!incoming.is_end_stream()).then(|| Rc::new(Progress::begin(busy.now())));
+        let has_body = !incoming.is_end_stream();
+        busy.uploads(has_body);
+        let progress = has_body.then(|| Rc::new(Progress::begin(busy.now())));
         RequestBody {
             incoming,
             progress,
@@ -221,6 +223,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(progress) = &self.progress {
             progress.over.set(true);
+            self.busy.uploads(false);
         }
     }
 }

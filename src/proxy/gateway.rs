@@ -14,6 +14,7 @@ use crate::clock::{Clock, Moment};
 use crate::model::{Denial, KeyFormat, KeyId};
 use crate::observe::{Metrics, Outcome, RequestScope};
 use crate::usage::{Usage, Use};
+use crate::verify::near::NearCache;
 use crate::verify::policy::Permit;
 use crate::verify::{Verifier, policy};
 
@@ -33,6 +34,7 @@ pub use super::framing::HeadLimits;
 /// Serves the requests of one worker.
 pub struct Gateway {
     upstreams: Upstreams,
+    near: NearCache,
     shared: Arc<Shared>,
     random: RefCell<fastrand::Rng>,
     values: RefCell<Values>,
@@ -66,7 +68,13 @@ pub struct Limits {
 impl Gateway {
     /// A gateway in front of `upstreams`.
     pub fn new(upstreams: Upstreams, shared: Arc<Shared>) -> Gateway {
-        Gateway { upstreams, shared, random: RefCell::new(fastrand::Rng::new()), values: RefCell::default() }
+        Gateway {
+            upstreams,
+            near: NearCache::default(),
+            shared,
+            random: RefCell::new(fastrand::Rng::new()),
+            values: RefCell::default(),
+        }
     }
 
     /// Answers one request, whatever becomes of it, and counts it once.
@@ -118,7 +126,7 @@ impl Gateway {
         headers::strip_hop_by_hop(headers, survey);
 
         let api_key = credential::take(headers, survey, key_format)?;
-        let verified = verifier.verify(&api_key, passage.began).await?;
+        let verified = verifier.verify(&api_key, &self.near, passage.began).await?;
         drop(api_key);
 
         let permit = policy::permit(verified, &self.upstreams.facts(), clock.now())?; // proof, made only here

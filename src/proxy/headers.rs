@@ -183,9 +183,9 @@ impl TraceId {
     fn value(self, values: &mut Values) -> HeaderValue {
         values.make(|value| {
             value.put_slice(b"00-");
-            put_hex(value, &(self.trace | 1).to_be_bytes());
+            put_hex(value, (self.trace | 1).to_be_bytes());
             value.put_slice(b"-");
-            put_hex(value, &(self.span | 1).to_be_bytes());
+            put_hex(value, (self.span | 1).to_be_bytes());
             value.put_slice(b"-00");
         })
     }
@@ -206,7 +206,7 @@ impl RequestId {
     pub fn fresh(random: u128, values: &mut Values) -> RequestId {
         RequestId(values.make(|value| {
             value.put_slice(b"req_");
-            put_hex(value, &random.to_be_bytes());
+            put_hex(value, random.to_be_bytes());
         }))
     }
 

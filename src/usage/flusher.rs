@@ -66,7 +66,7 @@ impl Flusher {
 
     /// Writes what there is; what cannot be written stays.
     pub async fn flush(&mut self) {
-        self.collect().await;
+        self.collect();
         for shard in Shard::all() {
             match self.flush_shard(shard).await {
                 Ok(()) => {}
@@ -84,8 +84,8 @@ impl Flusher {
         self.metrics.usage_waits(self.usage.pending());
     }
 
-    async fn collect(&mut self) {
-        for (key, note) in self.usage.take().await {
+    fn collect(&mut self) {
+        for (key, note) in self.usage.take() {
             match self.shards[key.shard().index()].waiting.entry(key) {
                 Entry::Occupied(mut waiting) => waiting.get_mut().merge(note),
                 Entry::Vacant(vacant) => {

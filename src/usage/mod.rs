@@ -6,18 +6,18 @@
 
 pub mod flusher;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use thread_local::ThreadLocal;
 
 use crate::model::{KeyId, Timestamp};
 use crate::observe::Metrics;
 use crate::store::Activity;
 
-type Notes = DashMap<KeyId, Activity, foldhash::fast::RandomState>;
+type Notes = HashMap<KeyId, Activity, foldhash::fast::RandomState>;
 
 /// What became of a request with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +42,11 @@ impl Use {
     }
 }
 
-/// Notes of uses, shared by all workers.
+/// Notes of uses. Each thread has a sheet of its own, so that workers do not wait for each other; only the flusher, who takes
+/// them, and then only for as long as it takes to put an empty one in its place.
 pub struct Usage {
-    notes: ArcSwap<Notes>,
-    /// Keys in `notes`.
+    sheets: ThreadLocal<Mutex<Notes>>,
+    /// Keys on the sheets; on two of them it counts twice.
     noted: AtomicUsize,
     /// Keys that the flusher has taken and not written yet.
     taken: AtomicUsize,
@@ -58,7 +59,7 @@ impl Usage {
     /// batches that were sent, and behind them. Beyond that, uses of further keys are not kept, and counted as dropped.
     pub fn new(max_pending: usize, metrics: Arc<Metrics>) -> Usage {
         Usage {
-            notes: ArcSwap::default(),
+            sheets: ThreadLocal::new(),
             noted: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             max_pending,
@@ -72,7 +73,7 @@ impl Usage {
             self.metrics.dead_key_tried();
         }
         let note = what.at(at);
-        match self.notes.load().entry(key) {
+        match open(self.sheets.get_or_default()).entry(key) {
             Entry::Occupied(mut noted) => noted.get_mut().merge(note),
             Entry::Vacant(vacant) => {
                 if self.noted.fetch_add(1, Ordering::Relaxed) < self.max_pending {
@@ -90,21 +91,26 @@ impl Usage {
         self.noted.load(Ordering::Relaxed) + self.taken.load(Ordering::Relaxed)
     }
 
-    /// Takes all notes. They are swapped for an empty map; whoever is still writing one into the old map is waited
-    /// for, so that none is lost.
-    async fn take(&self) -> Notes {
-        let mut taken = self.notes.swap(Arc::default());
-        loop {
-            match Arc::try_unwrap(taken) {
-                Ok(notes) => {
-                    self.noted.fetch_sub(notes.len(), Ordering::Relaxed);
-                    return notes;
-                }
-                Err(shared) => taken = shared,
+    /// Takes all notes. A thread that is just writing one is waited for, so that none is lost.
+    fn take(&self) -> Notes {
+        let mut taken = Notes::default();
+        for sheet in &self.sheets {
+            // As much room as it had: the worker need not make it anew.
+            let mut empty = Notes::with_capacity_and_hasher(open(sheet).len(), Default::default());
+            std::mem::swap(&mut *open(sheet), &mut empty);
+            let sheet = empty;
+            self.noted.fetch_sub(sheet.len(), Ordering::Relaxed);
+            for (key, note) in sheet {
+                taken.entry(key).or_default().merge(note);
             }
-            tokio::task::yield_now().await;
         }
+        taken
     }
+}
+
+/// A sheet is a sum of whole notes at any moment, whoever panicked over it.
+fn open(sheet: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
+    sheet.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -126,10 +132,10 @@ mod tests {
         for at in [5, 9, 7] {
             usage.note(key(1), Use::Permitted, Timestamp::from_millis(at));
         }
-        let taken = usage.take().await;
+        let taken = usage.take();
         let last_used_at = Some(Timestamp::from_millis(9));
-        assert_eq!(*taken.get(&key(1)).unwrap(), Activity { last_used_at, uses: 3, ..Activity::default() });
-        assert!(usage.take().await.is_empty());
+        assert_eq!(taken[&key(1)], Activity { last_used_at, uses: 3, ..Activity::default() });
+        assert!(usage.take().is_empty());
     }
 
     #[tokio::test]
@@ -150,7 +156,7 @@ mod tests {
         // What has no room any more is still counted in total.
         usage.note(key(2), Use::Refused, Timestamp::from_millis(10));
         assert!(metrics.render().contains("keygate_dead_key_attempts_total 3"));
-        assert_eq!(*usage.take().await.get(&key(1)).unwrap(), expected);
+        assert_eq!(usage.take()[&key(1)], expected);
     }
 
     #[tokio::test]
@@ -160,9 +166,9 @@ mod tests {
             usage.note(key(n), Use::Permitted, Timestamp::from_millis(i64::from(n)));
         }
         assert_eq!(usage.pending(), 2);
-        let taken = usage.take().await;
+        let taken = usage.take();
         assert_eq!(taken.get(&key(1)).unwrap().uses, 2);
-        assert!(taken.get(&key(3)).is_none());
+        assert!(!taken.contains_key(&key(3)));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -182,8 +188,8 @@ mod tests {
         let mut writing = true;
         while writing {
             writing = writers.iter().any(|writer| !writer.is_finished());
-            let taken = usage.take().await;
-            counted += taken.iter().map(|note| note.uses).sum::<u64>();
+            let taken = usage.take();
+            counted += taken.values().map(|note| note.uses).sum::<u64>();
         }
         assert_eq!(counted, 80_000);
     }

@@ -45,10 +45,10 @@ pub trait Cache {
     fn forget(&self, hash: &KeyHash);
 }
 
-/// What is remembered of a key.
-pub enum Recalled<R> {
+/// What is remembered of a key; `E` is how its record is held.
+pub enum Recalled<E> {
     /// A record that may be used now.
-    Usable(Arc<Entry<R>>),
+    Usable(E),
     /// A record that may not be used any more.
     Stale,
     /// Nothing.
@@ -95,7 +95,7 @@ impl<C: Cache> Memory<C> {
 
     /// The record of this hash, if it is here and may be used at `now`.
     #[inline]
-    pub fn recall(&self, hash: &KeyHash, now: Tick) -> Recalled<C::Record> {
+    pub fn recall(&self, hash: &KeyHash, now: Tick) -> Recalled<Arc<Entry<C::Record>>> {
         match self.cache.known(hash) {
             Some(entry) if self.is_usable(hash, &entry, now) => Recalled::Usable(entry),
             Some(_) => Recalled::Stale,

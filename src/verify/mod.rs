@@ -7,6 +7,7 @@ pub mod board;
 pub mod cache;
 pub mod freshness;
 pub mod memory;
+pub mod near;
 pub mod policy;
 pub mod sync;
 
@@ -37,7 +38,8 @@ use fleet::Fleet;
 use flight::Flights;
 use freshness::Limits;
 use loader::{Brought, Loader};
-use memory::{Answer, Entry, Memory, Recalled, Reliance, Settled};
+use memory::{Answer, Memory, Recalled, Reliance, Settled};
+use near::{Held, NearCache};
 use policy::PermitFor;
 
 /// How often a load whose answer is outdated on arrival is repeated before the gateway gives up with 503.
@@ -88,7 +90,7 @@ pub struct Verifier {
 pub struct Verified {
     hash: KeyHash,
     spelled: Environment,
-    entry: Arc<Entry<CachedRecord>>,
+    entry: Held,
 }
 
 /// Why a key opens nothing, and whose it is where that is known.
@@ -152,14 +154,31 @@ impl Verifier {
         }
     }
 
-    /// Verifies a key. The request starts here: what was applied before is honoured.
+    /// Verifies a key, for a worker that has `near` for itself. The request starts here: what was applied before is honoured.
+    /// What is remembered is looked at before this returns, and only what is rare is left to wait for.
     ///
     /// # Errors
     /// [`Denial::KeyUnknown`] only if the store certainly has no such key; [`Denial::VerificationUnavailable`] if
     /// nobody could say; [`Denial::Overloaded`] if there was no room to ask.
-    pub async fn verify(&self, key: &ApiKey, now: Moment) -> Result<Verified, Refused> {
+    pub fn verify<'a>(
+        &'a self,
+        key: &'a ApiKey,
+        near: &NearCache,
+        now: Moment,
+    ) -> impl Future<Output = Result<Verified, Refused>> + use<'a> {
         let hash = key.hash();
-        let looked = match self.memory.recall(&hash, now.tick) {
+        self.decide(key, hash, near.recall(&self.memory, &hash, now.tick), now)
+    }
+
+    /// Goes on from what is remembered of a key.
+    async fn decide(
+        &self,
+        key: &ApiKey,
+        hash: KeyHash,
+        recalled: Recalled<Held>,
+        now: Moment,
+    ) -> Result<Verified, Refused> {
+        let looked = match recalled {
             Recalled::Usable(entry) => {
                 self.metrics.looked_up(Lookup::Hit);
                 self.metrics.verified(Source::Cache, self.clock.now().tick.since(now.tick));
@@ -296,7 +315,7 @@ impl Verifier {
         };
         self.metrics.refreshed(Refresh::Done);
         match self.memory.settle(&hash, answer, now) {
-            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry }),
+            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry: Held::of(entry) }),
             Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
             None => self.look_up_again(hash, spelled).await,
         }
@@ -322,6 +341,7 @@ impl Verifier {
             let answer = self.load(hash, spelling.checked).await?;
             match self.memory.settle(&hash, answer, self.clock.now().tick) {
                 Some(Settled::Known(entry)) => {
+                    let entry = Held::of(entry);
                     return Ok(Verified { hash, spelled: spelling.environment, entry });
                 }
                 Some(Settled::Unknown) => return Err(Denial::KeyUnknown.into()),

@@ -143,6 +143,7 @@ mod tests {
     use crate::model::{KeyRecord, Shard, Timestamp};
     use crate::verify::freshness::Loaded;
     use crate::verify::memory::Entry;
+    use crate::verify::near::Held;
 
     const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
     const BOTH: Facts = Facts { serves_live: true, serves_sandbox: true };
@@ -166,7 +167,7 @@ mod tests {
         change(&mut record);
         let record = CachedRecord::decode(&record).unwrap();
         let loaded = Loaded { epoch: 0, started: Tick::from_nanos(0) };
-        Verified { hash, spelled, entry: Arc::new(Entry { loaded, record }) }
+        Verified { hash, spelled, entry: Held::of(Arc::new(Entry { loaded, record })) }
     }
 
     fn decide(verified: Verified, facts: &Facts) -> Result<Environment, Denial> {

@@ -201,7 +201,7 @@ impl World {
     async fn decide(&self, key: &ApiKey) -> Result<(), Denial> {
         let facts = Facts { serves_live: true, serves_sandbox: true };
         let decided = async {
-            let verified = self.verifier.verify(key, self.clock.now()).await?;
+            let verified = self.verifier.verify(key, &NearCache::default(), self.clock.now()).await?;
             permit(verified, &facts, self.clock.now()).map(drop)
         };
         decided.await.map_err(|refused: Refused| refused.denial)
@@ -439,7 +439,8 @@ async fn a_refusal_of_a_dead_key_says_whose_it_is() {
     let id = KeyId::new(Shard::of(&world.key(1).hash()), [1; 10]);
     world.put(&world.key(1));
     world.revoke(&world.key(1));
-    let refused = world.verifier.verify(&world.key(1), world.clock.now()).await.unwrap_err();
+    let refused =
+        world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap_err();
     assert_eq!(refused, Refused { denial: Denial::KeyRevoked, key_id: Some(id) });
     assert_eq!(world.verifier.hash_of(&id), None, "and it is not remembered any more");
     world.put(&world.key(2));
@@ -592,7 +593,8 @@ async fn a_permit_is_judged_again_after_a_wait() {
     let world = World::new(OPEN, false).await;
     world.put(&world.key(1));
     let facts = Facts { serves_live: true, serves_sandbox: true };
-    let verified = world.verifier.verify(&world.key(1), world.clock.now()).await.unwrap();
+    let verified =
+        world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap();
     let policy::Permit::Live(permit) = permit(verified, &facts, world.clock.now()).unwrap() else {
         panic!("a live key has a live permit")
     };
@@ -610,7 +612,8 @@ async fn a_key_that_expires_while_its_request_waits_is_refused() {
     let soon = world.clock.now().wall.plus(Duration::from_secs(1));
     world.store.records.lock().unwrap().get_mut(&world.key(1).hash()).unwrap().expires_at = Some(soon);
     let facts = Facts { serves_live: true, serves_sandbox: true };
-    let verified = world.verifier.verify(&world.key(1), world.clock.now()).await.unwrap();
+    let verified =
+        world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap();
     let policy::Permit::Live(permit) = permit(verified, &facts, world.clock.now()).unwrap() else {
         panic!("a live key has a live permit")
     };

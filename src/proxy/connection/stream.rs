@@ -166,6 +166,7 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch.begin_closing();
         ready!(self.poll_last_words(cx))?;
         let Self { inner, linger, .. } = &mut *self;
         if linger.is_none() {

@@ -75,6 +75,8 @@ pub(super) struct Watch {
     write_blocked: Cell<Option<Since>>,
     /// Answers and bodies of a request that are not through.
     serving: Cell<usize>,
+    /// A request's own body is on its way.
+    uploading: Cell<bool>,
     /// The client did not wait for the answer before it went on.
     sent_ahead: Cell<bool>,
     /// The head that was read last has a length and a transfer coding.
@@ -96,6 +98,7 @@ impl Watch {
             since: Cell::new(Since::LastRound),
             write_blocked: Cell::new(None),
             serving: Cell::new(0),
+            uploading: Cell::new(false),
             sent_ahead: Cell::new(false),
             two_lengths: Cell::new(false),
             wake_at: Cell::new(NEVER),
@@ -187,7 +190,7 @@ impl Watch {
     /// Whether a request's own body is through and its answer is not: all that the client can do is to leave, or to go on
     /// already.
     pub(super) fn waits_for_answer(&self) -> bool {
-        self.phase.get() == Phase::Service && self.serving.get() == 1 && !self.sent_ahead.get()
+        self.phase.get() == Phase::Service && !self.uploading.get() && !self.sent_ahead.get()
     }
 
     /// The client has gone on already.
@@ -287,6 +290,11 @@ impl Busy {
 
     pub(super) fn watch(&self) -> &Watch {
         &self.0
+    }
+
+    /// The request's own body is on its way, or is through.
+    pub(in crate::proxy) fn uploads(&self, uploading: bool) {
+        self.0.uploading.set(uploading);
     }
 
     /// The time from one round to the next.

@@ -49,9 +49,8 @@ impl Wire {
         &mut self,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
-        let state = self.relay.state.swap(Relay::DRIVEN_NEXT, Ordering::AcqRel);
-        let answer = self.sender.try_send_request(request);
-        self.relay.state.store(state, Ordering::Release);
+        let answer = self.relay.quietly(|| self.sender.try_send_request(request));
+        // A noop waker wakes nobody, so its turn must not depend on being woken for another one.
         tokio::task::unconstrained(answer)
     }
 
@@ -66,10 +65,7 @@ impl Wire {
 
     /// A piece that is here already. It makes room for the next one, which comes when this is driven.
     fn take_piece(&mut self, incoming: &mut Incoming) -> PolledPiece {
-        let state = self.relay.state.swap(Relay::DRIVEN_NEXT, Ordering::AcqRel);
-        let polled = Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-        self.relay.state.store(state, Ordering::Release);
-        polled
+        self.relay.quietly(|| Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
     }
 
     /// Does what can be done: writes, reads, hands answers on. The task of `cx` is woken when there is more to do.
@@ -91,12 +87,12 @@ impl Wire {
 
     /// From here on nobody drives it, until somebody does.
     pub(super) fn rest(&self) {
-        self.relay.state.store(Relay::RESTING, Ordering::Release);
+        self.relay.state.store(Relay::RESTING, Ordering::Relaxed);
     }
 
     /// Whether a request may be sent on it. If something happened while it rested, it is driven once to see what.
     pub(super) fn is_ready(&mut self) -> bool {
-        if self.relay.state.load(Ordering::Acquire) == Relay::STIRRED {
+        if self.relay.state.load(Ordering::Relaxed) == Relay::STIRRED {
             self.rest();
             self.poll_connection();
         }
@@ -157,6 +153,9 @@ impl Drop for Apart {
 }
 
 /// Wakes whoever has the connection.
+///
+/// All that happens to a connection happens on its worker's thread. So what is atomic here never meets another thread, and is
+/// read and written without the price of it.
 struct Relay {
     state: AtomicU8,
     task: Mutex<Option<Waker>>,
@@ -172,15 +171,24 @@ impl Relay {
     /// Nobody was woken, though something happened.
     const STIRRED: u8 = 3;
 
+    /// What wakes the connection meanwhile need not wake its task, which drives it next.
+    fn quietly<T>(&self, act: impl FnOnce() -> T) -> T {
+        let state = self.state.load(Ordering::Relaxed);
+        self.state.store(Relay::DRIVEN_NEXT, Ordering::Relaxed);
+        let acted = act();
+        self.state.store(state, Ordering::Relaxed);
+        acted
+    }
+
     fn aim_at(&self, waker: &Waker) {
-        if self.state.load(Ordering::Acquire) == Relay::AIMED {
+        if self.state.load(Ordering::Relaxed) == Relay::AIMED {
             return;
         }
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *task = Some(waker.clone());
         }
-        self.state.store(Relay::AIMED, Ordering::Release);
+        self.state.store(Relay::AIMED, Ordering::Relaxed);
     }
 }
 
@@ -190,13 +198,13 @@ impl Wake for Relay {
     }
 
     fn wake_by_ref(self: &Arc<Relay>) {
-        match self.state.load(Ordering::Acquire) {
+        match self.state.load(Ordering::Relaxed) {
             Relay::AIMED => {
                 if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
                     task.wake_by_ref();
                 }
             }
-            Relay::RESTING => self.state.store(Relay::STIRRED, Ordering::Release),
+            Relay::RESTING => self.state.store(Relay::STIRRED, Ordering::Relaxed),
             _ => {}
         }
     }

@@ -22,9 +22,11 @@ fn assert_order(file: &str, place: &str, steps: &[&str]) {
 fn a_request_is_verified_in_these_steps() {
     assert_order(
         "src/verify/mod.rs",
-        "pub async fn verify(",
-        &["memory.recall(", "Usable(entry)", "self.look_up("],
+        "pub fn verify<",
+        &["self.decide(", "near.recall(&self.memory", "async fn decide", "Usable(entry)", "self.look_up("],
     );
+    let near = ["memory.is_usable(", "Usable(held", "memory.recall(", "Usable(held)"];
+    assert_order("src/verify/near.rs", "fn recall(", &near);
     let look_up = [
         "memory.death(",
         "KeyRevoked",
