@@ -101,7 +101,7 @@ impl World {
     fn permit(&self, key: &ApiKey, near: &NearCache) -> Permit {
         let verified = self.verifier.verify(key, near, self.clock.now()).now_or_never();
         let verified = verified.expect("a hit does not wait").expect("the key is good");
-        policy::permit(verified, &FACTS, self.clock.now()).expect("the key is good")
+        policy::permit(verified, &FACTS).expect("the key is good")
     }
 
     /// Walks over all keys, so that none stays in the processor's cache by chance.

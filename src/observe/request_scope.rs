@@ -1,6 +1,6 @@
 //! One request, counted once.
 
-use crate::clock::{Clock, Moment};
+use crate::clock::{Moment, Tick};
 use crate::model::Denial;
 
 use super::Metrics;
@@ -17,15 +17,14 @@ pub enum Outcome {
 /// Counts its request when the final decision is told, or as abandoned when it is dropped before.
 pub struct RequestScope<'a> {
     metrics: &'a Metrics,
-    clock: &'a dyn Clock,
     started: Moment,
     open: bool,
 }
 
 impl<'a> RequestScope<'a> {
-    /// The request begins now.
-    pub fn begin(metrics: &'a Metrics, clock: &'a dyn Clock) -> RequestScope<'a> {
-        RequestScope { metrics, clock, started: clock.now(), open: true }
+    /// The request began at `started`.
+    pub fn begin(metrics: &'a Metrics, started: Moment) -> RequestScope<'a> {
+        RequestScope { metrics, started, open: true }
     }
 
     /// When it began.
@@ -33,10 +32,10 @@ impl<'a> RequestScope<'a> {
         self.started
     }
 
-    /// The final decision.
-    pub fn end(mut self, outcome: Outcome) {
+    /// The final decision, at `at`.
+    pub fn end(mut self, outcome: Outcome, at: Tick) {
         self.open = false;
-        let took = self.clock.now().tick.since(self.started.tick);
+        let took = at.since(self.started.tick);
         match outcome {
             Outcome::Forwarded => self.metrics.forward(took),
             Outcome::Denied(denial) => self.metrics.deny(denial, took),

@@ -25,7 +25,7 @@ use super::framing;
 use super::headers::{self, Client, RequestId, TraceId, X_REQUEST_ID};
 use super::respond::{self, Rejection};
 use super::survey::Survey;
-use super::upstream::{Unsent, Upstreams};
+use super::upstream::{Answered, Unsent, Upstreams};
 use super::values::Values;
 
 pub use super::body::BodyLimits;
@@ -84,7 +84,7 @@ impl Gateway {
         client: &Client,
         busy: &Busy,
     ) -> Response<ResponseBody> {
-        let scope = RequestScope::begin(&self.shared.metrics, &*self.shared.clock);
+        let scope = RequestScope::begin(&self.shared.metrics, self.shared.clock.now());
         let survey = Survey::of(request.headers());
         let request_id = RequestId::sent(request.headers(), &survey).unwrap_or_else(|| self.fresh_id());
         let mut passage = Passage::begin(&request, client, scope.started(), request_id);
@@ -93,13 +93,13 @@ impl Gateway {
         let mut unsent = Unsent::new(request.map(body));
 
         let mut response = match self.forward_if_permitted(&mut unsent, &survey, &mut passage).await {
-            Ok(response) => {
-                scope.end(Outcome::Forwarded);
+            Ok(Answered { response, at }) => {
+                scope.end(Outcome::Forwarded, at);
                 passage.log_answer(&response);
                 response
             }
             Err(rejection) => {
-                scope.end(Outcome::Denied(rejection.denial));
+                scope.end(Outcome::Denied(rejection.denial), self.shared.clock.now().tick);
                 if let Some(dead) = rejection.dead_key() {
                     self.shared.usage.note(dead, Use::Refused, passage.began.wall);
                 }
@@ -117,8 +117,8 @@ impl Gateway {
         unsent: &mut Unsent,
         survey: &Survey,
         passage: &mut Passage<'_>,
-    ) -> Result<Response<ResponseBody>, Rejection> {
-        let Shared { key_format, verifier, usage, clock, limits, .. } = &*self.shared;
+    ) -> Result<Answered, Rejection> {
+        let Shared { key_format, verifier, usage, limits, .. } = &*self.shared;
 
         framing::check(unsent.request(), survey, &limits.head, limits.body.max_bytes)?;
         let headers = unsent.request().headers_mut();
@@ -129,7 +129,7 @@ impl Gateway {
         let verified = verifier.verify(&api_key, &self.near, passage.began).await?;
         drop(api_key);
 
-        let permit = policy::permit(verified, &self.upstreams.facts(), clock.now())?; // proof, made only here
+        let permit = policy::permit(verified, &self.upstreams.facts())?; // proof, made only here
         passage.key_id = Some(permit.key_id());
         usage.note(permit.key_id(), kind_of_use(&permit), passage.began.wall);
 
@@ -152,7 +152,8 @@ impl Gateway {
 
     /// Refuses, and counts, a request whose head could not be read: the whole answer, as it stands on the wire.
     pub(super) fn refuse_unread(&self, denial: Denial) -> Vec<u8> {
-        RequestScope::begin(&self.shared.metrics, &*self.shared.clock).end(Outcome::Denied(denial));
+        let now = self.shared.clock.now();
+        RequestScope::begin(&self.shared.metrics, now).end(Outcome::Denied(denial), now.tick);
         respond::refuse_raw(denial, self.fresh_id().as_str())
     }
 

@@ -91,6 +91,14 @@ pub struct Verified {
     hash: KeyHash,
     spelled: Environment,
     entry: Held,
+    at: Moment,
+}
+
+impl Verified {
+    /// When it was verified: the moment for all that is judged by it.
+    pub fn at(&self) -> Moment {
+        self.at
+    }
 }
 
 /// Why a key opens nothing, and whose it is where that is known.
@@ -181,8 +189,9 @@ impl Verifier {
         let looked = match recalled {
             Recalled::Usable(entry) => {
                 self.metrics.looked_up(Lookup::Hit);
-                self.metrics.verified(Source::Cache, self.clock.now().tick.since(now.tick));
-                let verified = Verified { hash, spelled: key.environment(), entry };
+                let at = self.clock.now();
+                self.metrics.verified(Source::Cache, at.tick.since(now.tick));
+                let verified = Verified { hash, spelled: key.environment(), entry, at };
                 return match self.attention(&verified, now.tick) {
                     Attention::None => Ok(verified),
                     Attention::Refresh => {
@@ -209,13 +218,13 @@ impl Verifier {
     /// # Errors
     /// As [`Verifier::verify`] and [`policy::permit`].
     pub async fn confirm<E>(&self, permit: &PermitFor<E>) -> Result<(), Refused> {
-        let Verified { hash, spelled, entry } = permit.verified();
+        let Verified { hash, spelled, entry, .. } = permit.verified();
         let fresh = if self.memory.is_usable(hash, entry, self.clock.now().tick) {
-            permit.verified().clone()
+            Verified { at: self.clock.now(), ..permit.verified().clone() }
         } else {
             self.look_up_again(*hash, *spelled).await?
         };
-        policy::permit(fresh, permit.facts(), self.clock.now()).map(drop)
+        policy::permit(fresh, permit.facts()).map(drop)
     }
 
     /// Asks the store for what the fleet shares; to be called at the start and each second.
@@ -301,21 +310,22 @@ impl Verifier {
     /// within the rule.
     #[cold]
     async fn revalidate(&self, verified: Verified) -> Result<Verified, Refused> {
-        let Verified { hash, spelled, ref entry } = verified;
+        let Verified { hash, spelled, ref entry, .. } = verified;
         // It was in the store when it was loaded, so asking again is not a guess.
         let answered = self.load(hash, true).await;
-        let now = self.clock.now().tick;
+        let at = self.clock.now();
+        let now = at.tick;
         entry.record.look_at(now);
         let Ok(answer) = answered else {
             self.metrics.refreshed(Refresh::Failed);
             if self.memory.is_usable(&hash, entry, now) {
-                return Ok(verified);
+                return Ok(Verified { at, ..verified });
             }
             return self.look_up_again(hash, spelled).await;
         };
         self.metrics.refreshed(Refresh::Done);
         match self.memory.settle(&hash, answer, now) {
-            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry: Held::of(entry) }),
+            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry: Held::of(entry), at }),
             Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
             None => self.look_up_again(hash, spelled).await,
         }
@@ -339,10 +349,11 @@ impl Verifier {
         self.metrics.looked_up(looked);
         for _ in 0..=RELOADS {
             let answer = self.load(hash, spelling.checked).await?;
-            match self.memory.settle(&hash, answer, self.clock.now().tick) {
+            let at = self.clock.now();
+            match self.memory.settle(&hash, answer, at.tick) {
                 Some(Settled::Known(entry)) => {
                     let entry = Held::of(entry);
-                    return Ok(Verified { hash, spelled: spelling.environment, entry });
+                    return Ok(Verified { hash, spelled: spelling.environment, entry, at });
                 }
                 Some(Settled::Unknown) => return Err(Denial::KeyUnknown.into()),
                 // Outdated on arrival: something happened to the key while it was loaded.

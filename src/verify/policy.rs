@@ -56,18 +56,18 @@ pub struct PermitFor<E> {
     environment: PhantomData<E>,
 }
 
-/// Judges a verified key.
+/// Judges a verified key, as of the moment of its verification.
 ///
 /// # Errors
 /// [`Denial::KeyRevoked`], [`Denial::KeyExpired`], or [`Denial::EnvironmentMismatch`] where the key's spelling
 /// and its record disagree or this gateway has no upstream of the key's environment.
-pub fn permit(verified: Verified, facts: &Facts, now: Moment) -> Result<Permit, Refused> {
+pub fn permit(verified: Verified, facts: &Facts) -> Result<Permit, Refused> {
     let record = &verified.entry.record;
     let refused = |denial| Err(Refused { denial, key_id: Some(record.id) });
     if record.revoked {
         return refused(Denial::KeyRevoked);
     }
-    if record.ends_at.is_some_and(|end| now.wall >= end) {
+    if record.ends_at.is_some_and(|end| verified.at.wall >= end) {
         return refused(Denial::KeyExpired);
     }
     if record.environment != verified.spelled {
@@ -84,6 +84,14 @@ impl Permit {
     /// The key's public name.
     pub fn key_id(&self) -> KeyId {
         self.record().id
+    }
+
+    /// When it was given: at the end of the key's verification.
+    pub fn at(&self) -> Moment {
+        match self {
+            Permit::Live(permit) => permit.verified.at,
+            Permit::Sandbox(permit) => permit.verified.at,
+        }
     }
 
     /// Whether the key was rotated, and opens only until its grace ends.
@@ -120,6 +128,11 @@ impl<E> PermitFor<E> {
     /// The hash of the permitted key.
     pub fn hash(&self) -> &KeyHash {
         &self.verified.hash
+    }
+
+    /// When it was given.
+    pub fn at(&self) -> Moment {
+        self.verified.at
     }
 
     /// What the permit rests on, to be verified again after a wait.
@@ -167,12 +180,12 @@ mod tests {
         change(&mut record);
         let record = CachedRecord::decode(&record).unwrap();
         let loaded = Loaded { epoch: 0, started: Tick::from_nanos(0) };
-        Verified { hash, spelled, entry: Held::of(Arc::new(Entry { loaded, record })) }
+        let at = Moment { tick: Tick::from_nanos(0), wall: NOW };
+        Verified { hash, spelled, entry: Held::of(Arc::new(Entry { loaded, record })), at }
     }
 
     fn decide(verified: Verified, facts: &Facts) -> Result<Environment, Denial> {
-        let now = Moment { tick: Tick::from_nanos(0), wall: NOW };
-        permit(verified, facts, now).map(|permit| permit.environment()).map_err(|refused| refused.denial)
+        permit(verified, facts).map(|permit| permit.environment()).map_err(|refused| refused.denial)
     }
 
     #[test]

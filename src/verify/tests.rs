@@ -202,7 +202,7 @@ impl World {
         let facts = Facts { serves_live: true, serves_sandbox: true };
         let decided = async {
             let verified = self.verifier.verify(key, &NearCache::default(), self.clock.now()).await?;
-            permit(verified, &facts, self.clock.now()).map(drop)
+            permit(verified, &facts).map(drop)
         };
         decided.await.map_err(|refused: Refused| refused.denial)
     }
@@ -595,7 +595,7 @@ async fn a_permit_is_judged_again_after_a_wait() {
     let facts = Facts { serves_live: true, serves_sandbox: true };
     let verified =
         world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap();
-    let policy::Permit::Live(permit) = permit(verified, &facts, world.clock.now()).unwrap() else {
+    let policy::Permit::Live(permit) = permit(verified, &facts).unwrap() else {
         panic!("a live key has a live permit")
     };
     assert_eq!(world.verifier.confirm(&permit).await, Ok(()));
@@ -614,7 +614,7 @@ async fn a_key_that_expires_while_its_request_waits_is_refused() {
     let facts = Facts { serves_live: true, serves_sandbox: true };
     let verified =
         world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap();
-    let policy::Permit::Live(permit) = permit(verified, &facts, world.clock.now()).unwrap() else {
+    let policy::Permit::Live(permit) = permit(verified, &facts).unwrap() else {
         panic!("a live key has a live permit")
     };
     world.clock.advance(Duration::from_secs(1));

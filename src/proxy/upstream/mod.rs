@@ -16,7 +16,7 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Tick};
 use crate::config::{UpstreamSettings, UpstreamUrl};
 use crate::model::Denial;
 use crate::observe::Metrics;
@@ -64,6 +64,14 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Durations.
     pub metrics: Arc<Metrics>,
+}
+
+/// The head of an answer, and when it came.
+pub struct Answered {
+    /// The answer.
+    pub response: Response<ResponseBody>,
+    /// When its head was there.
+    pub at: Tick,
 }
 
 /// A request until it is handed to a connection, which happens once; or until that gives it back untouched.
@@ -118,11 +126,7 @@ impl Upstreams {
     /// [`Denial::UpstreamError`] and [`Denial::UpstreamTimeout`] if it may have been carried out; the client's own
     /// [`Denial::RequestTimeout`] and [`Denial::BodyTooLarge`]; and those of
     /// [`Verifier::confirm`](crate::verify::Verifier::confirm), if the request had to wait.
-    pub async fn send(
-        &self,
-        unsent: &mut Unsent,
-        permit: &Permit,
-    ) -> Result<Response<ResponseBody>, Rejection> {
+    pub async fn send(&self, unsent: &mut Unsent, permit: &Permit) -> Result<Answered, Rejection> {
         match permit {
             Permit::Live(permit) => sender(&self.live)?.send(unsent, permit).await,
             Permit::Sandbox(permit) => sender(&self.sandbox)?.send(unsent, permit).await,
@@ -153,22 +157,18 @@ impl<E> Upstream<E> {
         Upstream { origin, pool, environment: PhantomData }
     }
 
-    async fn send(
-        &self,
-        unsent: &mut Unsent,
-        permit: &PermitFor<E>,
-    ) -> Result<Response<ResponseBody>, Rejection> {
+    async fn send(&self, unsent: &mut Unsent, permit: &PermitFor<E>) -> Result<Answered, Rejection> {
         let context = &self.origin.context;
         self.origin.address(unsent.request());
         let body = unsent.request().body();
         let (progress, busy) = (body.progress(), body.busy().clone());
-        let mut retries = 0;
+        let (mut began, mut retries) = (permit.at().tick, 0);
         loop {
-            let mut lease = self.pool.lease().await.map_err(NotSent::into_rejection)?;
+            let mut lease = self.pool.lease(began).await.map_err(NotSent::into_rejection)?;
             if lease.waited() || retries > 0 {
                 Box::pin(context.verifier.confirm(permit)).await?;
+                began = busy.now();
             }
-            let began = context.clock.now().tick;
             match self.answer(&mut lease, unsent, progress.as_deref(), &busy).await {
                 Ok(mut response) => {
                     // After an answer of HTTP/1.0 hyper would speak 1.0 on this connection, and leave out bodies of
@@ -178,8 +178,10 @@ impl<E> Upstream<E> {
                         lease = lease.drive_apart(busy.round());
                     }
                     *response.version_mut() = Version::HTTP_11;
-                    context.metrics.upstream_answered(context.clock.now().tick.since(began));
-                    return Ok(response.map(|body| ResponseBody::upstream(body, lease, context.body_idle)));
+                    let at = busy.now();
+                    context.metrics.upstream_answered(at.since(began));
+                    let body = |body| ResponseBody::upstream(body, lease, context.body_idle);
+                    return Ok(Answered { response: response.map(body), at });
                 }
                 Err(SendError::Untouched(untouched)) if retries < RETRIES => {
                     unsent.put_back(*untouched);

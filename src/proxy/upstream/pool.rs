@@ -112,9 +112,10 @@ impl Pool {
     }
 
     /// A connection that is ready: an idle one, else a new one, when there is room.
-    pub(super) async fn lease(self: &Rc<Self>) -> Result<Lease, NotSent> {
+    pub(super) async fn lease(self: &Rc<Self>, now: Tick) -> Result<Lease, NotSent> {
         let (room, queued) = self.room().await?;
-        let (wire, dialed) = match self.reuse() {
+        let now = if queued { self.context.clock.now().tick } else { now };
+        let (wire, dialed) = match self.reuse(now) {
             Some(wire) => (wire, false),
             None => (Box::pin(self.dial()).await?, true),
         };
@@ -135,9 +136,8 @@ impl Pool {
     }
 
     /// The youngest idle connection. One that has been idle for too long may be closed by the upstream just now.
-    fn reuse(&self) -> Option<Box<Wire>> {
+    fn reuse(&self, now: Tick) -> Option<Box<Wire>> {
         let mut idle = self.idle.borrow_mut();
-        let now = self.context.clock.now().tick;
         while let Some(mut candidate) = idle.pop_back() {
             if now.since(candidate.since) >= self.context.settings.idle_timeout {
                 // All others are older.
