@@ -18,8 +18,8 @@ use super::memory::{Entry, Memory, Recalled};
 
 /// How long a worker goes by its own hold.
 const HOLD: Duration = Duration::from_secs(1);
-/// How many keys a worker holds: a power of two. About 200 KB.
-const SLOTS: usize = 4_096;
+/// How many keys a worker holds. About 200 KB.
+const PLACES: usize = 4_096;
 
 /// A worker's own hold of a record: its count is touched by this worker alone.
 #[derive(Clone, Debug)]
@@ -46,10 +46,10 @@ impl Deref for Held {
 
 /// The keys that one worker has in use. A key has one place, and is put out by the next that has the same.
 pub struct NearCache {
-    slots: RefCell<Box<[Option<Slot>]>>,
+    places: RefCell<Box<[Option<Holding>]>>,
 }
 
-struct Slot {
+struct Holding {
     hash: KeyHash,
     since: Tick,
     held: Held,
@@ -57,16 +57,23 @@ struct Slot {
 
 impl Default for NearCache {
     fn default() -> NearCache {
-        NearCache { slots: RefCell::new((0..SLOTS).map(|_| None).collect()) }
+        NearCache::with_places(PLACES)
     }
 }
 
 impl NearCache {
+    /// With room for so many keys.
+    pub(super) fn with_places(places: usize) -> NearCache {
+        NearCache { places: RefCell::new((0..places).map(|_| None).collect()) }
+    }
+
     /// As [`Memory::recall`], with a hold of this worker's own.
     #[inline]
     pub(super) fn recall(&self, memory: &Memory<RecordCache>, hash: &KeyHash, now: Tick) -> Recalled<Held> {
-        let slot = &mut self.slots.borrow_mut()[place(hash)];
-        if let Some(Slot { hash: whose, since, held }) = slot
+        let mut places = self.places.borrow_mut();
+        let number = spread(hash) % places.len();
+        let place = &mut places[number];
+        if let Some(Holding { hash: whose, since, held }) = place
             && whose == hash
             && now.since(*since) < HOLD
             && memory.is_usable(hash, held, now)
@@ -76,7 +83,7 @@ impl NearCache {
         match memory.recall(hash, now) {
             Recalled::Usable(entry) => {
                 let held = Held::of(entry);
-                *slot = Some(Slot { hash: *hash, since: now, held: held.clone() });
+                *place = Some(Holding { hash: *hash, since: now, held: held.clone() });
                 Recalled::Usable(held)
             }
             Recalled::Stale => Recalled::Stale,
@@ -85,7 +92,8 @@ impl NearCache {
     }
 }
 
-fn place(hash: &KeyHash) -> usize {
-    let [.., high, low] = hash.as_bytes();
-    usize::from(u16::from_be_bytes([*high, *low])) % SLOTS
+/// Bits of the hash that neither its shard nor its barrier goes by.
+fn spread(hash: &KeyHash) -> usize {
+    let [_, _, _, _, high, low, ..] = hash.as_bytes();
+    usize::from(u16::from_be_bytes([*high, *low]))
 }

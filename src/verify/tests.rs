@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
+use super::memory::Cache;
 use super::policy::{Facts, permit};
 use super::*;
 use crate::clock::ManualClock;
@@ -116,6 +117,8 @@ struct World {
     verifier: Arc<Verifier>,
     clock: ManualClock,
     format: KeyFormat,
+    /// Of the worker that decides, so that whatever holds of the verifier is seen to hold behind it.
+    near: StdMutex<NearCache>,
 }
 
 impl World {
@@ -152,7 +155,8 @@ impl World {
         verifier.refresh_fleet().await.unwrap();
         verifier.attended(clock.now().tick);
         Shard::all().for_each(|shard| verifier.current(shard, clock.now().tick));
-        World { store, verifier, clock, format: KeyFormat::new("sk").unwrap() }
+        let format = KeyFormat::new("sk").unwrap();
+        World { store, verifier, clock, format, near: StdMutex::default() }
     }
 
     fn key(&self, n: u8) -> ApiKey {
@@ -201,8 +205,8 @@ impl World {
     async fn decide(&self, key: &ApiKey) -> Result<(), Denial> {
         let facts = Facts { serves_live: true, serves_sandbox: true };
         let decided = async {
-            let verified = self.verifier.verify(key, &NearCache::default(), self.clock.now()).await?;
-            permit(verified, &facts).map(drop)
+            let verifying = self.verifier.verify(key, &self.near.lock().unwrap(), self.clock.now());
+            permit(verifying.await?, &facts).map(drop)
         };
         decided.await.map_err(|refused: Refused| refused.denial)
     }
@@ -227,6 +231,15 @@ impl World {
         let request = tokio::spawn(async move { world.decide(&world.key(key)).await });
         self.store.asked_once.notified().await;
         request
+    }
+
+    /// Decides and waits until what was begun behind the request's back has ended.
+    async fn decide_and_settle(&self, key: &ApiKey) -> Result<(), Denial> {
+        let decided = self.decide(key).await;
+        while !self.verifier.flights_are_over() {
+            tokio::task::yield_now().await;
+        }
+        decided
     }
 
     fn asked(&self) -> usize {
@@ -626,4 +639,52 @@ async fn before_the_fleets_settings_are_known_nobody_can_say() {
     let world = World::new(OPEN, false).await;
     world.verifier.fleet.forget();
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::VerificationUnavailable));
+}
+
+#[tokio::test]
+async fn a_key_in_use_is_refreshed_once_at_half_its_time_and_not_each_second() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    for _ in 0..200 {
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.decide_and_settle(&world.key(1)).await, Ok(()));
+    }
+    assert_eq!(world.asked(), 2);
+}
+
+#[tokio::test]
+async fn what_a_worker_holds_is_looked_up_again_each_second() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    // It may be used, so who has hold of it goes on for a moment after the cache has lost it.
+    world.verifier.memory.cache().forget(&world.key(1).hash());
+    world.clock.advance(Duration::from_millis(999));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 1);
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.asked(), 2);
+}
+
+#[tokio::test]
+async fn keys_of_one_place_put_each_other_out_and_are_not_taken_for_each_other() {
+    let world = World::new(OPEN, false).await;
+    let (first, second) = (world.key(1), world.key(2));
+    world.put(&first);
+    world.put(&second);
+    let near = NearCache::with_places(1);
+    for key in [&first, &second, &first, &second] {
+        let verified = world.verifier.verify(key, &near, world.clock.now()).await.unwrap();
+        assert_eq!(verified.hash, key.hash());
+    }
+    world.revoke(&first);
+    let facts = Facts { serves_live: true, serves_sandbox: true };
+    let verdicts = [&first, &second].map(|key| world.verifier.verify(key, &near, world.clock.now()));
+    let [first, second] = verdicts;
+    assert_eq!(first.await.unwrap_err().denial, Denial::KeyRevoked);
+    assert!(permit(second.await.unwrap(), &facts).is_ok());
+    assert_eq!(world.asked(), 2);
 }
