@@ -654,6 +654,16 @@ async fn a_key_in_use_is_refreshed_once_at_half_its_time_and_not_each_second() {
 }
 
 #[tokio::test]
+async fn a_revoked_key_is_dead_also_where_a_worker_holds_it() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    world.revoke(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
 async fn what_a_worker_holds_is_looked_up_again_each_second() {
     let world = World::new(OPEN, false).await;
     world.put(&world.key(1));
@@ -675,10 +685,11 @@ async fn keys_of_one_place_put_each_other_out_and_are_not_taken_for_each_other()
     let (first, second) = (world.key(1), world.key(2));
     world.put(&first);
     world.put(&second);
+    world.store.records.lock().unwrap().get_mut(&second.hash()).unwrap().team = "umbrella".into();
     let near = NearCache::with_places(1);
-    for key in [&first, &second, &first, &second] {
+    for (key, team) in [(&first, "acme"), (&second, "umbrella"), (&first, "acme"), (&second, "umbrella")] {
         let verified = world.verifier.verify(key, &near, world.clock.now()).await.unwrap();
-        assert_eq!(verified.hash, key.hash());
+        assert_eq!(verified.entry.record.team, team);
     }
     world.revoke(&first);
     let facts = Facts { serves_live: true, serves_sandbox: true };
