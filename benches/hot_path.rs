@@ -130,6 +130,14 @@ fn verify_on_a_hit(bencher: Bencher) {
     });
 }
 
+/// As when one merchant's key is used by everybody at once.
+#[divan::bench(sample_size = 1_000)]
+fn verify_on_a_hit_of_one_key(bencher: Bencher) {
+    let world = &*WORLD;
+    let (key, near) = (&world.keys[0], NearCache::default());
+    bencher.bench_local(|| black_box(world.verifier.verify(key, &near, world.clock.now()).now_or_never()));
+}
+
 #[divan::bench(sample_size = 1_000)]
 fn verify_and_permit(bencher: Bencher) {
     let world = &*WORLD;

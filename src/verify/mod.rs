@@ -325,7 +325,7 @@ impl Verifier {
         };
         self.metrics.refreshed(Refresh::Done);
         match self.memory.settle(&hash, answer, now) {
-            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry: Held::of(entry), at }),
+            Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry: Held::Shared(entry), at }),
             Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
             None => self.look_up_again(hash, spelled).await,
         }
@@ -352,7 +352,7 @@ impl Verifier {
             let at = self.clock.now();
             match self.memory.settle(&hash, answer, at.tick) {
                 Some(Settled::Known(entry)) => {
-                    let entry = Held::of(entry);
+                    let entry = Held::Shared(entry);
                     return Ok(Verified { hash, spelled: spelling.environment, entry, at });
                 }
                 Some(Settled::Unknown) => return Err(Denial::KeyUnknown.into()),

@@ -3,7 +3,8 @@
 //! A key that all workers use at once is the common case: each request would count its record up and down in memory that the
 //! other workers write too, and tell moka of its use. Here a worker keeps its own hold of what it found there, and looks again
 //! each second, so that moka knows what is in use and a refreshed record is seen. Nothing here decides whether a record may be
-//! used: what comes out of it is judged as everything is.
+//! used: what comes out of it is judged as everything is. While the feed is in doubt nothing is held: then what a look-up
+//! brought must be seen by the next request, and no event tells of it.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::model::KeyHash;
 
+use super::DOUBT;
 use super::cache::{CachedRecord, RecordCache};
 use super::memory::{Entry, Memory, Recalled};
 
@@ -21,30 +23,32 @@ const HOLD: Duration = Duration::from_secs(1);
 /// How many keys a worker holds. About 200 KB.
 const PLACES: usize = 4_096;
 
-/// A worker's own hold of a record: its count is touched by this worker alone.
+/// A record, and how it is held.
 #[derive(Clone, Debug)]
-pub struct Held(Arc<Hold>);
-
-/// One count of the record's, for all holds of a worker.
-#[derive(Debug)]
-struct Hold(Arc<Entry<CachedRecord>>);
-
-impl Held {
-    /// A hold of its own.
-    pub(super) fn of(entry: Arc<Entry<CachedRecord>>) -> Held {
-        Held(Arc::new(Hold(entry)))
-    }
+pub enum Held {
+    /// By a worker's own hold: only that worker counts it up and down.
+    Own(Arc<Hold>),
+    /// By the count that all share.
+    Shared(Arc<Entry<CachedRecord>>),
 }
+
+/// One of the record's count, for all uses of a worker.
+#[derive(Debug)]
+pub struct Hold(Arc<Entry<CachedRecord>>);
 
 impl Deref for Held {
     type Target = Entry<CachedRecord>;
 
     fn deref(&self) -> &Entry<CachedRecord> {
-        &self.0.0
+        match self {
+            Held::Own(hold) => &hold.0,
+            Held::Shared(entry) => entry,
+        }
     }
 }
 
-/// The keys that one worker has in use. A key has one place, and is put out by the next that has the same.
+/// The keys that one worker has in use. A key has one place, and keeps it for as long as it is looked up again each second: of many
+/// keys that are each used now and then, none puts the other out.
 pub struct NearCache {
     places: RefCell<Box<[Option<Holding>]>>,
 }
@@ -52,7 +56,7 @@ pub struct NearCache {
 struct Holding {
     hash: KeyHash,
     since: Tick,
-    held: Held,
+    hold: Arc<Hold>,
 }
 
 impl Default for NearCache {
@@ -73,19 +77,24 @@ impl NearCache {
         let mut places = self.places.borrow_mut();
         let number = spread(hash) % places.len();
         let place = &mut places[number];
-        if let Some(Holding { hash: whose, since, held }) = place
-            && whose == hash
-            && now.since(*since) < HOLD
-            && memory.is_usable(hash, held, now)
-        {
-            return Recalled::Usable(held.clone());
-        }
-        match memory.recall(hash, now) {
-            Recalled::Usable(entry) => {
-                let held = Held::of(entry);
-                *place = Some(Holding { hash: *hash, since: now, held: held.clone() });
-                Recalled::Usable(held)
+        let is_free = match place {
+            Some(Holding { hash: whose, since, hold }) if whose == hash => {
+                let is_young = now.since(*since) < HOLD && memory.doubt(hash, now) <= DOUBT;
+                if is_young && memory.is_usable(hash, &hold.0, now) {
+                    return Recalled::Usable(Held::Own(Arc::clone(hold)));
+                }
+                true
             }
+            Some(other) => now.since(other.since) >= HOLD,
+            None => true,
+        };
+        match memory.recall(hash, now) {
+            Recalled::Usable(entry) if is_free => {
+                let hold = Arc::new(Hold(entry));
+                *place = Some(Holding { hash: *hash, since: now, hold: Arc::clone(&hold) });
+                Recalled::Usable(Held::Own(hold))
+            }
+            Recalled::Usable(entry) => Recalled::Usable(Held::Shared(entry)),
             Recalled::Stale => Recalled::Stale,
             Recalled::Nothing => Recalled::Nothing,
         }

@@ -181,7 +181,7 @@ mod tests {
         let record = CachedRecord::decode(&record).unwrap();
         let loaded = Loaded { epoch: 0, started: Tick::from_nanos(0) };
         let at = Moment { tick: Tick::from_nanos(0), wall: NOW };
-        Verified { hash, spelled, entry: Held::of(Arc::new(Entry { loaded, record })), at }
+        Verified { hash, spelled, entry: Held::Shared(Arc::new(Entry { loaded, record })), at }
     }
 
     fn decide(verified: Verified, facts: &Facts) -> Result<Environment, Denial> {

@@ -408,6 +408,11 @@ async fn while_the_feed_is_in_doubt_a_key_in_use_is_looked_up_each_second() {
     world.revoke_untold(&world.key(1));
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+    // And by the ones after it.
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_millis(100));
+        assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+    }
 }
 
 #[tokio::test]
@@ -661,6 +666,18 @@ async fn a_revoked_key_is_dead_also_where_a_worker_holds_it() {
     assert_eq!(world.decide(&world.key(1)).await, Ok(()));
     world.revoke(&world.key(1));
     assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyRevoked));
+}
+
+#[tokio::test]
+async fn a_changed_record_is_seen_at_once_where_a_worker_holds_the_old_one() {
+    let world = World::new(OPEN, false).await;
+    world.put(&world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Ok(()));
+    let past = Some(Timestamp::from_millis(1));
+    world.store.records.lock().unwrap().get_mut(&world.key(1).hash()).unwrap().expires_at = past;
+    world.tell(EventKind::Changed, &world.key(1));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyExpired));
+    assert_eq!(world.decide(&world.key(1)).await, Err(Denial::KeyExpired));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ fn a_request_is_verified_in_these_steps() {
         "pub fn verify<",
         &["self.decide(", "near.recall(&self.memory", "async fn decide", "Usable(entry)", "self.look_up("],
     );
-    let near = ["memory.is_usable(", "Usable(held", "memory.recall(", "Usable(held)"];
+    let near = ["memory.is_usable(", "Usable(Held::Own", "memory.recall(", "Usable(Held::Own(hold)"];
     assert_order("src/verify/near.rs", "fn recall(", &near);
     let look_up = [
         "memory.death(",
