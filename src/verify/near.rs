@@ -73,7 +73,7 @@ impl NearCache {
 
     /// As [`Memory::recall`], with a hold of this worker's own.
     #[inline]
-    pub(super) fn recall(&self, memory: &Memory<RecordCache>, hash: &KeyHash, now: Tick) -> Recalled<Held> {
+    pub fn recall(&self, memory: &Memory<RecordCache>, hash: &KeyHash, now: Tick) -> Recalled<Held> {
         let mut places = self.places.borrow_mut();
         let number = spread(hash) % places.len();
         let place = &mut places[number];
