@@ -1,6 +1,7 @@
 //! Load tests of keygate: they start the real binary, a real Redis and a small upstream, measure, and end all of it.
 
 mod limit;
+mod load;
 mod progress;
 mod propagation;
 mod rig;

@@ -39,6 +39,10 @@ impl Upstream {
         Ok(Upstream { address, end, thread: Some(thread) })
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
