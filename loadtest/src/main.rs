@@ -4,6 +4,7 @@ mod limit;
 mod load;
 mod progress;
 mod propagation;
+mod report;
 mod rig;
 mod schedule;
 mod stats;
