@@ -29,6 +29,13 @@ pub fn flat_out() -> Schedule {
     Schedule::FlatOut
 }
 
+/// So many, all due at the beginning.
+pub fn burst(count: usize) -> Schedule {
+    Schedule::Arrivals(
+        (Box::new(iter::repeat_n(Duration::ZERO, count)) as Box<dyn Iterator<Item = Duration>>).peekable(),
+    )
+}
+
 impl Schedule {
     /// The next request that is due by `now`: when it was. It is begun by whoever takes it.
     pub fn take(&mut self, now: Duration) -> Option<Duration> {

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::limit::Limit;
 use crate::rig::http::{Connection, Reply};
@@ -95,6 +95,11 @@ impl<'a> Lane<'a> {
         self.schedule.left_over()
     }
 
+    /// Connections that are there.
+    pub fn connected(&self) -> usize {
+        self.lines.iter().filter(|line| line.connection.is_some()).count()
+    }
+
     /// Begins what is due, as far as connections are free.
     fn launch(&mut self, lane: u64, began: Instant, watch: &Watch) -> anyhow::Result<()> {
         while let Some(&index) = self.free.front() {
@@ -174,6 +179,11 @@ impl<'a> Lane<'a> {
     fn is_idle(&self) -> bool {
         self.free.len() == self.lines.len()
     }
+
+    /// Whether nothing will come any more.
+    fn is_done(&mut self) -> bool {
+        self.is_idle() && self.schedule.next_due().is_none()
+    }
 }
 
 impl Line {
@@ -212,7 +222,7 @@ impl Line {
     }
 }
 
-/// Runs all lanes for `span`, and then to the end of what was begun.
+/// Runs all lanes for `span`, or until nothing is due any more, and then to the end of what was begun.
 pub fn drive(lanes: &mut [Lane<'_>], span: Duration, limit: &Limit) -> anyhow::Result<()> {
     drive_with(lanes, span, limit, &mut |_| Ok(()))
 }
@@ -248,6 +258,9 @@ pub fn drive_with(
                 lane.launch(number, began, &watch)?;
             }
         } else if lanes.iter().all(Lane::is_idle) {
+            return Ok(());
+        }
+        if lanes.iter_mut().all(Lane::is_done) {
             return Ok(());
         }
         if now > span + PATIENCE {

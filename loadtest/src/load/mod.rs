@@ -28,6 +28,11 @@ pub trait Work {
     fn expects(&self, status: u16) -> bool {
         status / 100 == 2
     }
+
+    /// Whether the body of such an answer is as it should be.
+    fn expects_body(&self, _body: &[u8]) -> bool {
+        true
+    }
 }
 
 /// Where a load goes, and for how long.

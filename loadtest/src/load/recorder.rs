@@ -23,6 +23,8 @@ pub struct Recorder<'a> {
     progress: Option<&'a Progress>,
     measured: Measured,
     second: Current,
+    /// When the last answer was there.
+    last: Duration,
 }
 
 /// What of a request must lie in the span that is counted.
@@ -60,10 +62,10 @@ impl<'a> Recorder<'a> {
             span,
             latency: histogram(),
             lateness: histogram(),
-            per_second: Vec::with_capacity(span.as_secs() as usize + 1),
+            per_second: Vec::new(),
         };
         let second = Current { number: 0, unexpected: 0, latency: histogram() };
-        Recorder { work, counts_by, from, progress: None, measured, second }
+        Recorder { work, counts_by, from, progress: None, measured, second, last: from }
     }
 
     pub fn shown(self, progress: &'a Progress) -> Recorder<'a> {
@@ -82,6 +84,12 @@ impl<'a> Recorder<'a> {
         let begun = self.second.number + u64::from(!self.second.latency.is_empty());
         self.pass_to(begun.max(self.measured.span.as_secs_f64().ceil() as u64));
         self.measured
+    }
+
+    /// What was measured up to the last answer: the span ends there.
+    pub fn finish_early(mut self) -> Measured {
+        self.measured.span = self.last.saturating_sub(self.from);
+        self.finish(std::iter::empty())
     }
 
     fn counts(&self, flight: &Flight) -> bool {
@@ -121,7 +129,9 @@ impl Client for Recorder<'_> {
             return Ok(());
         }
         let latency = micros(flight.answered - flight.due);
-        let unexpected = u64::from(!self.work.expects(reply.status));
+        self.last = flight.answered;
+        let expected = self.work.expects(reply.status) && self.work.expects_body(reply.body);
+        let unexpected = u64::from(!expected);
         let measured = &mut self.measured;
         measured.answered += 1;
         measured.unexpected += unexpected;

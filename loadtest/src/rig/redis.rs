@@ -42,7 +42,7 @@ impl Redis {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(Redis { address, process: process, _folder: folder })
+        Ok(Redis { address, process, _folder: folder })
     }
 
     /// It does nothing more, and its connections stay open.

@@ -58,6 +58,7 @@ impl Upstream {
         Ok(Upstream { address, end, thread: Some(thread) })
     }
 
+    #[cfg(test)]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -213,7 +214,7 @@ impl Client {
         let expected = pattern.get(body.start..body.start + came);
         self.asked.damaged |= expected.is_some_and(|expected| expected != &self.inbox[..came]);
         body.start += came;
-        let ended = body.is_empty();
+        let ended = body.len() == 0;
         self.consume(came);
         if ended {
             self.body = None;
