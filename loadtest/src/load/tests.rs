@@ -6,7 +6,8 @@ use std::thread;
 
 use super::*;
 use crate::rig::http::get;
-use crate::rig::upstream::Upstream;
+use crate::rig::upstream::{Manner, Upstream};
+use crate::schedule;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -123,4 +124,41 @@ fn an_answer_that_is_not_as_it_should_be_is_told() {
     let measured = saturate(&plan(address, 1, 200), &mut Get, &limit(), &Progress::new()).unwrap();
     assert!(measured.unexpected > 0 && measured.unexpected < measured.answered);
     assert_eq!(measured.by_status.get(&503), Some(&measured.unexpected));
+}
+
+#[test]
+fn a_connection_that_the_server_closes_is_made_again_and_nothing_is_lost() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let mut work = Get;
+    let mut recorder = Recorder::open(&mut work, Duration::ZERO, Duration::from_secs(10));
+    let mut lanes = [Lane::unconnected(schedule::burst(50), address, 3, &[], &mut recorder)];
+    drive(&mut lanes, Duration::from_secs(10), &limit()).unwrap();
+    assert_eq!(lanes[0].connected(), 0);
+    drop(lanes);
+    let measured = recorder.finish_early();
+    assert_eq!((measured.answered, measured.failed, measured.unexpected), (50, 0, 0));
+}
+
+#[test]
+fn a_request_that_the_socket_does_not_take_at_once_goes_out_in_pieces() {
+    const SIZE: usize = 3_000_000;
+    struct Large;
+    impl Work for Large {
+        fn request(&mut self, buffer: &mut Vec<u8>) {
+            buffer.extend_from_slice(format!("POST / HTTP/1.1\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
+            buffer.resize(buffer.len() + SIZE, b'x');
+        }
+    }
+    let manner = Manner { pattern: vec![b'x'; SIZE].into(), delay: None };
+    let upstream = Upstream::with(manner).unwrap();
+    let measured =
+        saturate(&plan(upstream.address(), 2, 300), &mut Large, &limit(), &Progress::new()).unwrap();
+    assert!(measured.answered > 0 && measured.unexpected == 0 && measured.failed == 0);
 }

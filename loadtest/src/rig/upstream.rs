@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use socket2::{Domain, Socket, Type};
 
 use super::watch::Watch;
 
@@ -21,6 +22,8 @@ use super::watch::Watch;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The number of the listener.
 const LISTENER: u64 = u64::MAX;
+/// Connections that may wait to be accepted.
+const WAITING: i32 = 4096;
 const ROOM: usize = 64 * 1024;
 const MOST_HEADERS: usize = 64;
 
@@ -47,8 +50,7 @@ impl Upstream {
     }
 
     pub fn with(manner: Manner) -> anyhow::Result<Upstream> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the upstream listens")?;
-        listener.set_nonblocking(true)?;
+        let listener = listen().context("the upstream listens")?;
         let address = listener.local_addr()?;
         let end = Arc::new(AtomicBool::new(false));
         let ending = Arc::clone(&end);
@@ -58,13 +60,12 @@ impl Upstream {
         Ok(Upstream { address, end, thread: Some(thread) })
     }
 
-    #[cfg(test)]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 }
 
@@ -75,6 +76,16 @@ impl Drop for Upstream {
             let _ = thread.join(); // whatever ended it was seen by the clients
         }
     }
+}
+
+/// With room for all whom a herd of requests makes the gateways connect at once: who finds none tries again a second
+/// later.
+fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(WAITING)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 struct Server {
@@ -214,7 +225,7 @@ impl Client {
         let expected = pattern.get(body.start..body.start + came);
         self.asked.damaged |= expected.is_some_and(|expected| expected != &self.inbox[..came]);
         body.start += came;
-        let ended = body.len() == 0;
+        let ended = body.start == body.end;
         self.consume(came);
         if ended {
             self.body = None;

@@ -233,3 +233,49 @@ impl Client for Revoking<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn answer(client: &mut dyn Client, number: u64, at: u32, status: u16, body: &str) {
+        client.request(&mut Vec::new());
+        let flight = Flight { number, due: MS * at, started: MS * at, answered: MS * (at + 1) };
+        client.answered(flight, Reply { status, body: body.as_bytes(), closes: false }).unwrap();
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_what_was_known_when_its_request_began() {
+        let doomed = [CreatedKey { id: "1".to_owned(), key: "k".to_owned() }];
+        let board = Board::new(1);
+        let mut probing = Probing { board: &board, doomed: &doomed, next: 0, asked: VecDeque::new() };
+        let mut revoking = Revoking { board: &board, doomed: &doomed, next: 0, asked: Vec::new() };
+        let seen = || {
+            let seen = board.0.borrow();
+            [seen.refused_before, seen.refused_after, seen.accepted_after, seen.other]
+        };
+        answer(&mut probing, 0, 1, 200, "");
+        assert_eq!(seen(), [0, 0, 0, 0]);
+        answer(&mut probing, 1, 2, 401, "");
+        assert_eq!(seen(), [1, 0, 0, 0]);
+        answer(&mut revoking, 0, 10, 200, r#"{"revocation":{"acknowledged":2,"gateways":2}}"#);
+        // These began before that answer was there, and these after it.
+        answer(&mut probing, 2, 11, 200, "");
+        assert_eq!(seen(), [1, 0, 0, 0]);
+        answer(&mut probing, 3, 12, 401, "");
+        answer(&mut probing, 4, 13, 200, "");
+        answer(&mut probing, 5, 14, 503, "");
+        assert_eq!(seen(), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_revocation_that_not_all_acknowledged_promises_nothing() {
+        let doomed = [CreatedKey { id: "1".to_owned(), key: "k".to_owned() }];
+        let board = Board::new(1);
+        let mut revoking = Revoking { board: &board, doomed: &doomed, next: 0, asked: Vec::new() };
+        answer(&mut revoking, 0, 10, 200, r#"{"revocation":{"acknowledged":1,"gateways":2}}"#);
+        assert!(board.0.borrow().keys[0].acknowledged.is_none());
+    }
+}

@@ -108,10 +108,10 @@ pub fn begin(
     let limit = Limit::begin(LONGEST)?;
     let binary = gateway::binary(common.binary.as_deref())?;
     launch::wake_in_time()?;
+    let mut report = Report::begin(title);
     let cores = Cores::split()?;
     stay_on(&cores.others)?;
     let progress = Progress::new();
-    let mut report = Report::begin(title);
     let run = Run {
         binary,
         cores: &cores,
