@@ -49,6 +49,7 @@ pub struct Lane<'a> {
     lines: Vec<Line>,
     free: VecDeque<usize>,
     begun: u64,
+    patient: bool,
     client: &'a mut dyn Client,
 }
 
@@ -87,7 +88,12 @@ impl<'a> Lane<'a> {
 
     fn over(schedule: Schedule, lines: Vec<Line>, client: &'a mut dyn Client) -> Lane<'a> {
         let free = (0..lines.len()).collect();
-        Lane { schedule, lines, free, begun: 0, client }
+        Lane { schedule, lines, free, begun: 0, patient: false, client }
+    }
+
+    /// What was due is begun after the end too, if no connection was free before. Of an endless schedule nothing is.
+    pub fn patient(self) -> Lane<'a> {
+        Lane { patient: !matches!(self.schedule, Schedule::FlatOut), ..self }
     }
 
     /// When requests were due that were never begun.
@@ -176,13 +182,9 @@ impl<'a> Lane<'a> {
         self.schedule.next_due()
     }
 
-    fn is_idle(&self) -> bool {
-        self.free.len() == self.lines.len()
-    }
-
-    /// Whether nothing will come any more.
-    fn is_done(&mut self) -> bool {
-        self.is_idle() && self.schedule.next_due().is_none()
+    /// Whether nothing will come any more, now that the end has come or not yet.
+    fn is_done(&mut self, ended: bool) -> bool {
+        self.free.len() == self.lines.len() && (ended && !self.patient || self.schedule.next_due().is_none())
     }
 }
 
@@ -252,15 +254,13 @@ pub fn drive_with(
             each_second(seconds)?;
             seconds += 1;
         }
-        let open = now < span;
-        if open {
-            for (lane, number) in lanes.iter_mut().zip(0..) {
+        let ended = now >= span;
+        for (lane, number) in lanes.iter_mut().zip(0..) {
+            if !ended || lane.patient {
                 lane.launch(number, began, &watch)?;
             }
-        } else if lanes.iter().all(Lane::is_idle) {
-            return Ok(());
         }
-        if lanes.iter_mut().all(Lane::is_done) {
+        if lanes.iter_mut().all(|lane| lane.is_done(ended)) {
             return Ok(());
         }
         if now > span + PATIENCE {
@@ -268,7 +268,7 @@ pub fn drive_with(
         }
         let next = lanes.iter_mut().filter_map(Lane::next_due).min();
         let wake = Duration::from_secs(seconds).min(span);
-        let until = if open { next.map_or(wake, |next| next.min(wake)) } else { now + PATIENCE };
+        let until = if !ended { next.map_or(wake, |next| next.min(wake)) } else { now + PATIENCE };
         ready.clear();
         ready.extend(watch.wait(began + until)?);
         for &number in &ready {

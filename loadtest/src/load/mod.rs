@@ -56,8 +56,8 @@ pub struct Measured {
     pub unexpected: u64,
     /// Connections that ended before the answer did.
     pub failed: u64,
-    /// Due, and not begun before the end, since no connection was free. Their latency counts as if the end had answered
-    /// them.
+    /// Due, and not begun even some seconds after the end, since no connection was free. Their latency counts as if the
+    /// end had answered them.
     pub unsent: u64,
     pub by_status: BTreeMap<u16, u64>,
     pub span: Duration,
@@ -126,7 +126,7 @@ fn run(
     limit: &Limit,
 ) -> anyhow::Result<Measured> {
     let connections = connect(plan.address, plan.connections)?;
-    let mut lanes = [Lane::new(schedule, connections, &mut recorder)];
+    let mut lanes = [Lane::new(schedule, connections, &mut recorder).patient()];
     drive(&mut lanes, plan.warm_up + plan.span, limit)?;
     let [lane] = lanes;
     let left_over = lane.left_over();

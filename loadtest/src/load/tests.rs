@@ -103,16 +103,30 @@ fn a_server_that_hangs_up_costs_the_request_that_was_under_way() {
 }
 
 #[test]
-fn what_can_not_begin_is_told_and_waits_to_the_end() {
+fn what_waits_for_its_turn_is_begun_after_the_end() {
     let address = server(|stream, number| {
         if number == 20 {
             thread::sleep(Duration::from_millis(600));
         }
         stream.write_all(ANSWER)
     });
-    let measured = open_loop(&plan(address, 1, 300), 300.0, &mut Get, &limit(), &Progress::new()).unwrap();
-    assert!(measured.unsent > 0);
-    assert_eq!(measured.latency.len(), measured.answered + measured.unsent);
+    let plan = plan(address, 1, 300);
+    let due = poisson(300.0, plan.warm_up + plan.span, plan.seed).left_over();
+    let due = due.filter(|&due| due >= plan.warm_up).count() as u64;
+    let measured = open_loop(&plan, 300.0, &mut Get, &limit(), &Progress::new()).unwrap();
+    assert_eq!((measured.answered, measured.unsent), (due, 0));
+}
+
+#[test]
+fn what_never_began_waits_to_the_end() {
+    let mut work = Get;
+    let [warm_up, span] = [1, 10].map(Duration::from_secs);
+    let recorder = Recorder::open(&mut work, warm_up, span);
+    let measured = recorder.finish([0, 1, 6].map(Duration::from_secs).into_iter());
+    // The first was due before anything counted; the others are as late as the end is.
+    assert_eq!((measured.unsent, measured.latency.len()), (2, 2));
+    assert_eq!(measured.latency.count_between(9_990_000, 10_010_000), 1);
+    assert_eq!(measured.latency.count_between(4_990_000, 5_010_000), 1);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn churn(
     let mut recorder = begin(&mut once, Duration::ZERO, span).shown(run.progress);
     stage.observe(name, || {
         let address = stage.gateway.address();
-        let mut lanes = [Lane::unconnected(schedule, address, run.connections, &[], &mut recorder)];
+        let mut lanes = [Lane::unconnected(schedule, address, run.connections, &[], &mut recorder).patient()];
         drive(&mut lanes, span, run.limit)?;
         let [lane] = lanes;
         let left_over = lane.left_over();

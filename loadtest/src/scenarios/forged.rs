@@ -13,6 +13,8 @@ use crate::rig::vitals::Cpu;
 use crate::schedule::poisson;
 
 const SPAN_S: u64 = 5;
+/// Of the usual rate: twice as much comes in when there is a flood.
+const SHARE: f64 = 0.5;
 const KEYS: usize = 100;
 /// Mistyped keys that are made in advance: more than a gateway remembers of the unknown.
 const MISTYPED: usize = 100_000;
@@ -42,7 +44,7 @@ impl Scenario for Forged {
         ] {
             observed.push(stage.flat_out(run, name, &mut flood)?);
         }
-        let rate = observed[0].rate(run);
+        let rate = run.rate.unwrap_or_else(|| observed[0].rate(run) * SHARE);
         let span = run.span(SPAN_S);
         let alone = stage.at(run, "good traffic alone", rate, span, &mut good())?;
         let (beside, flood) = self.flooded(run, &stage, rate, span, good(), Flood::made_up())?;
@@ -106,8 +108,8 @@ impl Forged {
             .map(|work| Recorder::open(work, Duration::ZERO, span).shown(run.progress));
         let before = stage.gateway.process().cpu()?;
         let mut lanes = [
-            Lane::new(poisson(rate, span, 1), connect()?, &mut good),
-            Lane::new(poisson(rate * self.flood, span, 2), connect()?, &mut flooding),
+            Lane::new(poisson(rate, span, 1), connect()?, &mut good).patient(),
+            Lane::new(poisson(rate * self.flood, span, 2), connect()?, &mut flooding).patient(),
         ];
         drive(&mut lanes, span, run.limit)?;
         let cpu = stage.gateway.process().cpu()? - before;

@@ -1,5 +1,6 @@
 //! Keys in numbers, and traffic that uses them.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -37,6 +38,20 @@ pub fn create(run: &Run<'_>, gateway: &Gateway, count: usize) -> anyhow::Result<
     drive(&mut [Lane::new(burst(count), connections, &mut creating)], LONGEST, run.limit)?;
     ensure!(creating.keys.len() == count, "{} of {count} keys were created", creating.keys.len());
     Ok(creating.keys)
+}
+
+/// Waits until no event has been applied for a while.
+pub fn quiet(run: &Run<'_>, gateway: &Gateway) -> anyhow::Result<()> {
+    let applied = || Ok::<_, anyhow::Error>(gateway.scrape()?.sum("keygate_events_applied_total"));
+    let (mut before, mut unchanged) = (applied()?, 0);
+    while unchanged < 4 {
+        run.limit.check()?;
+        thread::sleep(Duration::from_millis(50));
+        let now = applied()?;
+        unchanged = if now == before { unchanged + 1 } else { 0 };
+        before = now;
+    }
+    Ok(())
 }
 
 /// Live keys that existed before; faster to make than by asking for each.

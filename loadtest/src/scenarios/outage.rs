@@ -53,8 +53,9 @@ impl Scenario for Outage {
         let mut never_seen = Phased::new(Recorder::open(&mut new, Duration::ZERO, span), phase);
         let before = stage.gateway.process().cpu()?;
         let mut lanes = [
-            Lane::new(poisson(rate, span, 1), connect(address, run.connections)?, &mut in_use),
-            Lane::new(poisson(self.new_per_s, span, 2), connect(address, NEW_CONNECTIONS)?, &mut never_seen),
+            Lane::new(poisson(rate, span, 1), connect(address, run.connections)?, &mut in_use).patient(),
+            Lane::new(poisson(self.new_per_s, span, 2), connect(address, NEW_CONNECTIONS)?, &mut never_seen)
+                .patient(),
         ];
         let redis = &stage.redis;
         drive_with(&mut lanes, span, run.limit, &mut |second| match second {

@@ -63,7 +63,8 @@ impl Scenario for RevocationBurst {
                 poisson(rate, span, SEED),
                 connect(stage.gateway.address(), run.connections)?,
                 &mut good,
-            ),
+            )
+            .patient(),
             Lane::new(
                 poisson(probes, span, 2),
                 connect(stage.gateway.address(), run.connections)?,

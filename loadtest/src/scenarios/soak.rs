@@ -42,7 +42,7 @@ impl Scenario for Soak {
         let mut recorder = Recorder::open(&mut uses, Duration::ZERO, span).shown(run.progress);
         let observed = stage.observe("soak", || {
             let connections = connect(stage.gateway.address(), run.connections)?;
-            let mut lanes = [Lane::new(poisson(rate, span, 1), connections, &mut recorder)];
+            let mut lanes = [Lane::new(poisson(rate, span, 1), connections, &mut recorder).patient()];
             drive_with(&mut lanes, span, run.limit, &mut |second| {
                 let kib = stage.gateway.process().resident_bytes()? as f64 / 1024.0;
                 resident.push((second as f64, kib));
