@@ -1,9 +1,12 @@
 //! Load tests of keygate: they start the real binary, a real Redis and a small upstream, measure, and end all of it.
 
 mod limit;
+mod load;
 mod progress;
 mod propagation;
+mod report;
 mod rig;
+mod scenarios;
 mod schedule;
 mod stats;
 mod table;
@@ -16,6 +19,7 @@ use clap::{Parser, Subcommand};
 use limit::Interrupted;
 use propagation::Propagation;
 use rig::launch::Become;
+use scenarios::Scenarios;
 
 /// Load tests of keygate. Everything is on 127.0.0.1 and ends with the run.
 #[derive(Parser)]
@@ -29,6 +33,8 @@ struct Arguments {
 enum Scenario {
     /// How fast a revocation reaches a fleet, and what events cost the traffic.
     Propagation(Propagation),
+    #[command(flatten)]
+    Load(Scenarios),
     /// What a child does first; see `rig/launch.rs`.
     #[command(hide = true)]
     Become(Become),
@@ -37,6 +43,7 @@ enum Scenario {
 fn main() -> ExitCode {
     let result = match Arguments::parse().scenario {
         Scenario::Propagation(scenario) => scenario.run(),
+        Scenario::Load(scenario) => scenario.run(),
         Scenario::Become(child) => child.run().map(|never| match never {}),
     };
     let verdict = result.and_then(|outcome| {

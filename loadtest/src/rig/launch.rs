@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use rustix::thread::set_current_timer_slack;
 use tempfile::TempDir;
 
 use super::cores::stay_on;
+use super::vitals::{self, Cpu};
 
 /// What Linux gives to a process of its own accord.
 const USUAL_SLACK: NonZeroU64 = NonZeroU64::new(50_000).expect("it is not 0");
@@ -109,14 +110,18 @@ impl Process {
         bail!("{} ended ({status}):\n{}", self.name, last.collect::<Vec<_>>().join("\n"))
     }
 
-    /// Seconds on a core so far, in ticks of usually 10 ms.
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let (_, fields) = stat.rsplit_once(')').context("a process has a name")?;
-        // Fields 14 and 15 of proc(5), user and system; the first two are cut away.
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    /// What it has used so far.
+    pub fn cpu(&self) -> anyhow::Result<Cpu> {
+        Cpu::of(self.pid())
+    }
+
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        vitals::resident_bytes(self.pid())
+    }
+
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a child has a pid")?;
+        kill_process(pid, signal).with_context(|| format!("sending {signal:?} to {}", self.name))
     }
 }
 

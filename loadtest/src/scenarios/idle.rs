@@ -1,0 +1,141 @@
+//! Thousands of connections without a request.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::keys::{Uses, create};
+use super::run::{Findings, Run};
+use super::stage::Stage;
+use super::{Scenario, tell};
+use crate::load::Recorder;
+use crate::load::lane::{Lane, drive};
+use crate::report::{Cell, Table};
+use crate::rig::watch::watched_by;
+use crate::schedule::poisson;
+
+/// Connections a second: the gateway takes them as they come, and none has to ask twice.
+const RATE: f64 = 4_000.0;
+const BYTES_EACH: f64 = 12.0 * 1024.0;
+/// With fewer connections the rest of the memory is all that is seen.
+const ENOUGH: u32 = 5_000;
+/// As many as one source address has ports for, with room to spare.
+const PER_SOURCE: u32 = 20_000;
+/// Beside the connections: files, pipes, the store.
+const OTHER_FILES: u64 = 500;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub struct Idle {
+    /// Connections. More than 18,000 need a higher limit of open files, and `max_connections` is raised too.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    clients: u32,
+    /// Worker threads of the gateway, among which the connections are to be spread evenly.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: u32,
+}
+
+impl Scenario for Idle {
+    const NAME: &str = "idle";
+
+    fn shorten(&mut self) {
+        self.clients = 5_000;
+    }
+
+    fn measure(&self, run: &Run<'_>) -> anyhow::Result<Findings> {
+        allow_files(u64::from(self.clients) + OTHER_FILES)?;
+        let settings = [
+            ("KEYGATE_WORKERS", self.workers.to_string()),
+            ("KEYGATE_LIMITS__MAX_CONNECTIONS", (self.clients + 1_000).to_string()),
+        ];
+        let stage = Stage::with(run, Default::default(), &settings)?;
+        let key = create(run, &stage.gateway, 1)?.swap_remove(0).key;
+        stage.warm(run, &mut Uses::in_turn([key.as_str()]))?;
+        let before = stage.gateway.process().resident_bytes()?;
+
+        run.enter("connecting");
+        let mut uses = Uses::in_turn([key.as_str()]);
+        let span = Duration::from_secs_f64(f64::from(self.clients) / RATE);
+        let mut recorder = Recorder::open(&mut uses, Duration::ZERO, span * 2);
+        // A connection is used again only when all others have been, and there are fewer requests than connections.
+        let sources: Vec<_> = (0..=self.clients / PER_SOURCE)
+            .map(|nth| Ipv4Addr::new(127, 0, 0, 1 + (nth % 250) as u8))
+            .collect();
+        let schedule = poisson(RATE * 0.95, span, 1);
+        let clients = self.clients as usize;
+        let mut lanes =
+            [Lane::unconnected(schedule, stage.gateway.address(), clients, &sources, &mut recorder)];
+        drive(&mut lanes, span, run.limit)?;
+        let open = lanes[0].connected();
+        let memory = stage.gateway.process().resident_bytes()?;
+        let spread = watched_by(stage.gateway.process().pid(), self.workers as usize)?;
+        let told = stage.gateway.scrape()?.sum("keygate_connections");
+        let [lane] = lanes;
+        drop(lane);
+        let measured = recorder.finish(std::iter::empty());
+        let left = gone(&stage, run)?;
+        let after = stage.gateway.process().resident_bytes()?;
+        let each = memory.saturating_sub(before) as f64 / open as f64;
+
+        let words = format!(
+            "{open} connections that had one request each and now have none, to a gateway with {} workers. How many each \
+             worker has is what the kernel says of the sockets that it watches: keygate's own metrics tell only the sum.",
+            self.workers
+        );
+        let mut findings = Findings::new("Idle connections", &words);
+        let mut table = Table::new(&["", ""]);
+        table.row("memory before", [Cell::with_unit(tell::mebibytes(before), 1, "MiB")]);
+        table.row("with all connections", [Cell::with_unit(tell::mebibytes(memory), 1, "MiB")]);
+        table.row("each", [Cell::with_unit(each / 1024.0, 2, "KiB")]);
+        table.row("after all have gone", [Cell::with_unit(tell::mebibytes(after), 1, "MiB")]);
+        table.row("keygate_connections", [Cell::number(told, 0)]);
+        table.row("  after all have gone", [Cell::number(left, 0)]);
+        for (nth, sockets) in spread.iter().enumerate() {
+            table.row(format!("sockets of worker {}", nth + 1), [Cell::count(*sockets)]);
+        }
+        findings.section.table = Some(table);
+        findings.expect(tell::amiss(&measured) == 0, || {
+            format!("{} requests not as expected ({})", tell::amiss(&measured), tell::statuses(&measured))
+        });
+        findings.expect(told == open as f64, || {
+            format!("keygate counts {told} connections, and {open} are open")
+        });
+        findings
+            .expect(left == 0.0, || format!("keygate still counts {left} connections after all have gone"));
+        findings.expect(self.clients < ENOUGH || each <= BYTES_EACH, || {
+            format!("{each:.0} bytes of memory for an idle connection, and {BYTES_EACH} were promised")
+        });
+        // Each worker watches some sockets of its own besides: a waker, connections upstream.
+        let [most, least] =
+            [spread.iter().max(), spread.iter().min()].map(|sockets| sockets.copied().unwrap_or(0));
+        findings.expect(most - least <= 2 + open as u64 / 100, || {
+            format!("the workers have {spread:?} sockets: they are not spread evenly")
+        });
+        Ok(findings)
+    }
+}
+
+/// How many connections the gateway still counts, after a while if need be.
+fn gone(stage: &Stage, run: &Run<'_>) -> anyhow::Result<f64> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        run.limit.check()?;
+        let left = stage.gateway.scrape()?.sum("keygate_connections");
+        if left == 0.0 || Instant::now() > deadline {
+            return Ok(left);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// For this process and those that it starts.
+fn allow_files(wanted: u64) -> anyhow::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: maximum.map(|maximum| maximum.max(wanted)) };
+        setrlimit(Resource::Nofile, raised).with_context(|| format!("allowing {wanted} open files"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Many keys, of which few are used often.
+
+use super::keys::{Uses, import, unchecked_without_budget};
+use super::run::{Findings, Run};
+use super::stage::Stage;
+use super::{Scenario, tell};
+
+const SPAN_S: u64 = 10;
+const BYTES_EACH: f64 = 400.0;
+/// With fewer keys the rest of the memory is all that is seen.
+const ENOUGH: u32 = 50_000;
+
+#[derive(clap::Args)]
+pub struct Zipf {
+    /// Keys. The nth is used as often as 1/n says.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+}
+
+impl Scenario for Zipf {
+    const NAME: &str = "zipf";
+
+    fn shorten(&mut self) {
+        self.keys = 20_000;
+    }
+
+    fn measure(&self, run: &Run<'_>) -> anyhow::Result<Findings> {
+        let settings = unchecked_without_budget();
+        let mut stage = Stage::with(run, Default::default(), &settings)?;
+        let keys = import(run, &stage.gateway, self.keys as usize)?;
+        // What the import left in memory is not to be measured.
+        stage.restart(run, &settings)?;
+        let all = || keys.iter().map(String::as_str);
+        let mut first = Uses::in_turn(all().take(1));
+        let flat_out = stage.flat_out(run, "flat out, one key", &mut first)?;
+        let memory_before = stage.gateway.process().resident_bytes()?;
+        let reads_before = stage.reads()?;
+        let rate = flat_out.rate(run);
+        let mut uses = Uses::zipf(all(), 1);
+        let cold = stage.at(run, "from nothing in memory", rate, run.span(SPAN_S), &mut uses)?;
+        let cold_reads = stage.reads()? - reads_before;
+        let distinct = Uses::zipf(all(), 1).distinct(cold.measured.answered as usize);
+        stage.burst(run, "each key once", keys.len(), &mut Uses::in_turn(all()))?;
+        let memory = stage.gateway.process().resident_bytes()?;
+        let reads_before = stage.reads()?;
+        let warm = stage.at(run, "all in memory", rate, run.span(SPAN_S), &mut uses)?;
+        let warm_flat_out = stage.flat_out(run, "flat out, all in memory", &mut uses)?;
+        let warm_reads = stage.reads()? - reads_before;
+        let each = memory.saturating_sub(memory_before) as f64 / f64::from(self.keys);
+        let observed = [&flat_out, &cold, &warm, &warm_flat_out];
+        let words = format!(
+            "{} keys, of which the nth is used as often as 1/n says. From nothing in memory, {distinct} different keys were \
+             used and the store was read {cold_reads:.0} times; with all in memory, {warm_reads:.0} times. The gateway grew \
+             from {:.1} to {:.1} MiB: {each:.0} bytes a key, uses that wait to be written and all else included.",
+            self.keys,
+            tell::mebibytes(memory_before),
+            tell::mebibytes(memory),
+        );
+        let mut findings = Findings::new("Zipf", &words);
+        findings.section.table = Some(tell::table(observed));
+        findings.section.plots =
+            vec![tell::percentiles([&cold, &warm]), tell::cpu(observed), tell::p99([&cold, &warm])];
+        for observed in observed {
+            let amiss = tell::amiss(&observed.measured);
+            findings.expect(amiss == 0, || {
+                format!(
+                    "{}: {amiss} requests not as expected ({})",
+                    observed.name,
+                    tell::statuses(&observed.measured)
+                )
+            });
+        }
+        findings.expect(cold_reads <= distinct as f64, || {
+            format!("{cold_reads} reads of the store for {distinct} different keys")
+        });
+        findings.expect(self.keys < ENOUGH || each <= BYTES_EACH, || {
+            format!("{each:.0} bytes of memory for a key, and {BYTES_EACH} were promised")
+        });
+        Ok(findings)
+    }
+}
