@@ -1,6 +1,7 @@
 //! Load tests of keygate: they start the real binary, a real Redis and a small upstream, measure, and end all of it.
 
 mod limit;
+mod peers;
 mod progress;
 mod propagation;
 mod rig;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use limit::Interrupted;
+use peers::floor::Floor;
 use propagation::Propagation;
 use rig::launch::Become;
 
@@ -29,6 +31,9 @@ struct Arguments {
 enum Scenario {
     /// How fast a revocation reaches a fleet, and what events cost the traffic.
     Propagation(Propagation),
+    /// A byte forwarder: the least that a proxied request costs. To be measured beside; see `peers/floor.rs`.
+    #[command(hide = true)]
+    Floor(Floor),
     /// What a child does first; see `rig/launch.rs`.
     #[command(hide = true)]
     Become(Become),
@@ -37,6 +42,7 @@ enum Scenario {
 fn main() -> ExitCode {
     let result = match Arguments::parse().scenario {
         Scenario::Propagation(scenario) => scenario.run(),
+        Scenario::Floor(floor) => floor.run().map(|never| match never {}),
         Scenario::Become(child) => child.run().map(|never| match never {}),
     };
     let verdict = result.and_then(|outcome| {

@@ -1,0 +1,3 @@
+//! What keygate is measured beside.
+
+pub mod floor;
