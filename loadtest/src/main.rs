@@ -1,5 +1,6 @@
 //! Load tests of keygate: they start the real binary, a real Redis and a small upstream, measure, and end all of it.
 
+mod compare;
 mod limit;
 mod peers;
 mod progress;
@@ -14,8 +15,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use compare::Compare;
 use limit::Interrupted;
 use peers::floor::Floor;
+use peers::responder::Responder;
 use propagation::Propagation;
 use rig::launch::Become;
 
@@ -31,9 +34,14 @@ struct Arguments {
 enum Scenario {
     /// How fast a revocation reaches a fleet, and what events cost the traffic.
     Propagation(Propagation),
+    /// keygate beside other proxies: CPU for a request, latency, memory.
+    Compare(Compare),
     /// A byte forwarder: the least that a proxied request costs. To be measured beside; see `peers/floor.rs`.
     #[command(hide = true)]
     Floor(Floor),
+    /// The upstream of what is measured beside; see `peers/responder.rs`.
+    #[command(hide = true)]
+    Responder(Responder),
     /// What a child does first; see `rig/launch.rs`.
     #[command(hide = true)]
     Become(Become),
@@ -42,7 +50,9 @@ enum Scenario {
 fn main() -> ExitCode {
     let result = match Arguments::parse().scenario {
         Scenario::Propagation(scenario) => scenario.run(),
+        Scenario::Compare(scenario) => scenario.run(),
         Scenario::Floor(floor) => floor.run().map(|never| match never {}),
+        Scenario::Responder(responder) => responder.run().map(|never| match never {}),
         Scenario::Become(child) => child.run().map(|never| match never {}),
     };
     let verdict = result.and_then(|outcome| {

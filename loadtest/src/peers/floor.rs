@@ -10,11 +10,14 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::Context;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
+
+use super::{Place, Program};
 
 /// How many ready sockets one wait may tell of.
 const READY: usize = 512;
@@ -59,6 +62,16 @@ impl Floor {
             }
         }
     }
+}
+
+/// The floor as a peer.
+pub(super) fn program(place: &Place<'_>, _: &Path, listen: SocketAddr) -> anyhow::Result<Program> {
+    let itself = std::env::current_exe()?.into_os_string();
+    let mut command = vec![itself, "floor".into()];
+    for (option, address) in [("--listen", listen), ("--upstream", place.api.address)] {
+        command.extend([option.into(), address.to_string().into()]);
+    }
+    Ok(Program { command })
 }
 
 /// Socket `side` of pair `n` is watched under the number `2 n + side`.

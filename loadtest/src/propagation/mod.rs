@@ -2,13 +2,12 @@
 
 mod idle;
 mod judge;
-mod lane;
+pub mod lane;
 mod phases;
 mod traffic;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -69,7 +68,8 @@ impl Propagation {
         launch::wake_in_time()?;
         let progress = Progress::new();
         let wanted = |part| self.only.is_none_or(|only| only == part);
-        let mut record = Record { gateway: version(&binary)?, cores: cores(), idle: None, traffic: None };
+        let mut record =
+            Record { gateway: gateway::version(&binary)?, cores: cores(), idle: None, traffic: None };
         let mut text = format!("{}, {} cores\n", record.gateway, record.cores);
         if wanted(Part::Idle) {
             let measured = idle::measure(&self.idle, &binary, &limit, &progress)?;
@@ -96,12 +96,6 @@ fn assertion(idle: Option<&idle::Measured>) -> Option<String> {
         return Some("the part of which something can be asserted did not run".to_owned());
     };
     idle.broken_promise()
-}
-
-fn version(binary: &Path) -> anyhow::Result<String> {
-    let output = Command::new(binary).arg("--version").output();
-    let output = output.with_context(|| format!("asking {} for its version", binary.display()))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn cores() -> usize {

@@ -118,9 +118,9 @@ impl Stage {
     /// As many requests as the measured gateway answers.
     pub fn capacity(&self, limit: &Limit) -> anyhow::Result<Capacity> {
         self.flat_out(WARM_UP, limit)?; // all keys are known then
-        let before = self.measured.cpu_seconds()?;
+        let before = self.measured.process().cpu()?.total();
         let traffic = self.flat_out(self.span, limit)?;
-        let cpu = (self.measured.cpu_seconds()? - before) / self.span.as_secs_f64();
+        let cpu = (self.measured.process().cpu()?.total() - before) / self.span.as_secs_f64();
         ensure!(traffic.failed == 0, "{} requests failed while there were no events", traffic.failed);
         Ok(Capacity { requests_per_s: traffic.latencies.len() as f64 / self.span.as_secs_f64(), cpu })
     }
@@ -148,9 +148,9 @@ impl Stage {
             lanes.push(Lane::new(poisson(event_rate, span, !seed), connections, &mut changes));
         }
         let applied_before = self.applied()?;
-        let cpu_before = self.measured.cpu_seconds()?;
+        let cpu_before = self.measured.process().cpu()?.total();
         drive(&mut lanes, span, limit)?;
-        let cpu = (self.measured.cpu_seconds()? - cpu_before) / span.as_secs_f64();
+        let cpu = (self.measured.process().cpu()?.total() - cpu_before) / span.as_secs_f64();
         let applied = self.applied()? - applied_before;
         let late = lanes.swap_remove(0).left_over().collect::<Vec<_>>();
         drop(lanes);

@@ -19,7 +19,8 @@ use super::upstream::Upstream;
 use crate::limit::Limit;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const AUTHORIZATION: &str = "Authorization: Bearer a-token-for-load-tests-only-0123456789";
+/// What a machine shows to the admin API.
+pub const AUTHORIZATION: &str = "Authorization: Bearer a-token-for-load-tests-only-0123456789";
 
 /// A gateway with one worker, killed when it is dropped.
 pub struct Gateway {
@@ -45,18 +46,31 @@ impl Gateway {
         cores: &[usize],
         limit: &Limit,
     ) -> anyhow::Result<Gateway> {
+        Gateway::start_with(binary, redis, &upstream.url(), &[], cores, limit)
+    }
+
+    /// As [`Gateway::start`], with settings of its own: environment variables, of which the last counts.
+    pub fn start_with(
+        binary: &Path,
+        redis: &Redis,
+        upstream: &str,
+        settings: &[(&'static str, String)],
+        cores: &[usize],
+        limit: &Limit,
+    ) -> anyhow::Result<Gateway> {
         let folder = folder()?;
         let set = |name, value: &str| (name, value.to_owned());
-        let env = vec![
+        let mut env = vec![
             set("KEYGATE_LISTEN", "127.0.0.1:0"),
             set("KEYGATE_ADMIN_LISTEN", "127.0.0.1:0"),
             set("KEYGATE_ADMIN_TOKEN", AUTHORIZATION.rsplit(' ').next().unwrap_or_default()),
             set("KEYGATE_STORE", &redis.url()),
-            set("KEYGATE_UPSTREAM_LIVE", &upstream.url()),
+            set("KEYGATE_UPSTREAM_LIVE", upstream),
             set("KEYGATE_UPSTREAM__IDLE_TIMEOUT_MS", "60000"),
             set("KEYGATE_WORKERS", "1"),
             set("KEYGATE_LOG__FORMAT", "json"),
         ];
+        env.extend_from_slice(settings);
         let command = vec![binary.into(), "serve".into()];
         let mut process = Launch { name: "keygate", command, env, folder: folder.path(), cores }.start()?;
         let deadline = Instant::now() + PATIENCE;
@@ -92,8 +106,18 @@ impl Gateway {
         Ok(Scrape(answer.text()))
     }
 
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        self.process.cpu_seconds()
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin API listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -139,6 +163,13 @@ pub fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         );
     }
     Ok(beside)
+}
+
+/// What it calls itself.
+pub fn version(binary: &Path) -> anyhow::Result<String> {
+    let output = Command::new(binary).arg("--version").output();
+    let output = output.with_context(|| format!("asking {} for its version", binary.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The address that the log names for a listener.

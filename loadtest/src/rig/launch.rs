@@ -10,17 +10,23 @@ use std::fs::{self, File};
 use std::num::NonZeroU64;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use rustix::thread::set_current_timer_slack;
 use tempfile::TempDir;
 
 use super::cores::stay_on;
+use super::vitals::{self, Cpu};
+use crate::limit::Limit;
 
 /// What Linux gives to a process of its own accord.
 const USUAL_SLACK: NonZeroU64 = NonZeroU64::new(50_000).expect("it is not 0");
+/// How often it is looked whether a child has ended.
+const PAUSE: Duration = Duration::from_millis(10);
 const NO_SLACK: NonZeroU64 = NonZeroU64::new(1).expect("it is not 0");
 
 /// The first thing that a child does.
@@ -109,14 +115,30 @@ impl Process {
         bail!("{} ended ({status}):\n{}", self.name, last.collect::<Vec<_>>().join("\n"))
     }
 
-    /// Seconds on a core so far, in ticks of usually 10 ms.
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let (_, fields) = stat.rsplit_once(')').context("a process has a name")?;
-        // Fields 14 and 15 of proc(5), user and system; the first two are cut away.
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    /// What it has used so far.
+    pub fn cpu(&self) -> anyhow::Result<Cpu> {
+        Cpu::of(self.pid())
+    }
+
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        vitals::resident_bytes(self.pid())
+    }
+
+    /// Waits until it has ended by itself, and tells how.
+    pub fn ends(&mut self, limit: &Limit) -> anyhow::Result<ExitStatus> {
+        loop {
+            limit.check()?;
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// As Ctrl-C does.
+    pub fn interrupt(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a child has a pid")?;
+        kill_process(pid, Signal::INT).with_context(|| format!("interrupting {}", self.name))
     }
 }
 

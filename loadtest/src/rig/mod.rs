@@ -7,4 +7,5 @@ pub mod launch;
 pub mod metrics;
 pub mod redis;
 pub mod upstream;
+pub mod vitals;
 pub mod watch;

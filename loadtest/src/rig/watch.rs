@@ -17,13 +17,22 @@ pub struct Watch {
 impl Watch {
     pub fn new() -> anyhow::Result<Watch> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("watching sockets")?;
-        Ok(Watch { epoll, ready: Vec::with_capacity(64) })
+        Ok(Watch { epoll, ready: Vec::with_capacity(256) })
     }
 
     /// Watches a socket until it is closed.
     pub fn add(&self, socket: impl AsFd, number: u64) -> anyhow::Result<()> {
         let data = epoll::EventData::new_u64(number);
         epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN).context("watching a socket")
+    }
+
+    /// Waits until some have something to read, however long, and tells which have. A signal ends the wait too.
+    pub fn wait_long(&mut self) -> anyhow::Result<impl Iterator<Item = u64> + use<'_>> {
+        self.ready.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), None) {
+            Ok(_) | Err(Errno::INTR) => Ok(self.ready.iter().map(|event| event.data.u64())),
+            Err(error) => Err(error).context("waiting for sockets"),
+        }
     }
 
     /// Waits until some have something to read, or until then at the latest, and tells which have. A signal ends the wait
