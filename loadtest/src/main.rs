@@ -2,9 +2,11 @@
 
 mod compare;
 mod limit;
+mod load;
 mod peers;
 mod progress;
 mod propagation;
+mod report;
 mod rig;
 mod schedule;
 mod stats;

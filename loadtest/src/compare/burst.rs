@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use super::pass::pass;
 use crate::limit::Limit;
+use crate::load::{self, Plan, Work};
 use crate::peers::find;
+use crate::progress::Progress;
 use crate::rig::launch::{Launch, folder};
 
 const PATH: &str = "/v1/wallets/wlt_1";
@@ -107,16 +108,46 @@ pub fn burst(
     seconds: u64,
     cores: &[usize],
     limit: &Limit,
+    progress: &Progress,
 ) -> anyhow::Result<Burst> {
     if has_wrk() {
         return wrk(address, shape, seconds, cores, limit);
     }
-    let requests = shape.requests();
-    let span = Duration::from_secs(seconds);
-    let passed =
-        pass(address, shape.connections, requests.iter().cycle().map(Vec::as_slice), Some(span), limit)?;
-    ensure!(passed.all(shape.status), "the burst is void, its answers are {:?}", passed.by_status);
-    Ok(Burst { requests: passed.answered(), span: passed.span })
+    let plan = Plan {
+        address,
+        connections: shape.connections,
+        warm_up: Duration::ZERO,
+        span: Duration::from_secs(seconds),
+        seed: 0,
+    };
+    let measured = load::saturate(&plan, &mut Requests::of(shape), limit, progress)?;
+    let void = measured.unexpected > 0 || measured.failed > 0;
+    ensure!(!void, "the burst is void, its answers are {:?}", measured.by_status);
+    Ok(Burst { requests: measured.answered, span: measured.span })
+}
+
+/// Whole requests, sent in turn by a generator of our own.
+pub struct Requests {
+    requests: Vec<Vec<u8>>,
+    next: usize,
+    status: u16,
+}
+
+impl Requests {
+    pub fn of(shape: &Shape<'_>) -> Requests {
+        Requests { requests: shape.requests(), next: 0, status: shape.status }
+    }
+}
+
+impl Work for Requests {
+    fn request(&mut self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&self.requests[self.next]);
+        self.next = (self.next + 1) % self.requests.len();
+    }
+
+    fn expects(&self, status: u16) -> bool {
+        status == self.status
+    }
 }
 
 fn wrk(

@@ -9,23 +9,23 @@ mod syscalls;
 mod vary;
 mod view;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
+use clap::ValueEnum;
 
 use crate::Outcome;
 use crate::limit::Limit;
 use crate::peers::keys::{self, Key};
 use crate::peers::{Api, Kind, Peer, Place, unverified};
 use crate::progress::Progress;
+use crate::report::{Report, Section};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::redis::Redis;
 use crate::rig::{gateway, launch};
-use burst::Shape;
-use latency::{Latency, Plan};
+use burst::{Requests, Shape};
+use latency::Latency;
 use peer::Measured;
 use rounds::rotated;
 
@@ -63,23 +63,12 @@ pub struct Compare {
     /// The gateway to measure; the one beside this program if none is named, built if it is not there.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// All that was measured goes into this file too.
+    /// The report as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-/// What `--json` gets.
-#[derive(Serialize)]
-pub struct Compared {
-    gateway: String,
-    rounds: usize,
-    seconds: u64,
-    connections: usize,
-    generator: &'static str,
-    peers: Vec<Measured>,
-    varied: Vec<vary::Varied>,
-    /// Who is not here, and how that is cured.
-    skipped: Vec<String>,
+    /// A page with the figures and plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// What is there before any peer is.
@@ -99,35 +88,54 @@ impl Compare {
         let limit = Limit::begin(LONGEST)?;
         let binary = gateway::binary(self.binary.as_deref())?;
         ensure!(self.rounds > 0 && self.connections > 0, "nothing would be measured");
-        let mut compared = Compared {
-            gateway: gateway::version(&binary)?,
-            rounds: self.rounds,
-            seconds: self.seconds,
-            connections: self.connections,
-            generator: if burst::has_wrk() { "wrk" } else { "built in" },
-            peers: Vec::new(),
-            varied: Vec::new(),
-            skipped: Vec::new(),
-        };
+        let mut report = Report::begin(&format!("{} beside others", gateway::version(&binary)?));
         let progress = Progress::new();
+        let mut skipped = Vec::new();
         if self.vary.is_empty() {
-            let kinds = self.present(&mut compared.skipped, <Kind as clap::ValueEnum>::value_variants());
+            let kinds = self.present(&mut skipped, Kind::value_variants());
             let stage = Stage::set(&binary, &kinds, 1 + OTHER_KEYS, &limit, &progress)?;
-            compared.peers = self.measure(&kinds, &stage)?;
+            report.sections = self.sections(&self.measure(&kinds, &stage)?);
         } else {
-            let kinds = self.present(&mut compared.skipped, &vary::PEERS);
+            let kinds = self.present(&mut skipped, &vary::PEERS);
             let most = self.vary.iter().map(|axis| axis.keys()).max().unwrap_or(1);
             let stage = Stage::set(&binary, &kinds, most, &limit, &progress)?;
             for &axis in &self.vary {
-                compared.varied.push(vary::measure(axis, &kinds, &self, &stage)?);
+                report.sections.push(vary::measure(axis, &kinds, &self, &stage)?);
             }
         }
+        report.sections.push(self.conditions(&skipped));
         drop(progress);
-        if let Some(path) = &self.json {
-            let write = || anyhow::Ok(serde_json::to_writer_pretty(File::create(path)?, &compared)?);
-            write().with_context(|| format!("writing {}", path.display()))?;
+        report.write(self.json.as_deref(), self.html.as_deref())?;
+        Ok(Outcome { text: report.text(), failure: None })
+    }
+
+    fn sections(&self, peers: &[Measured]) -> Vec<Section> {
+        let mut sections = vec![view::cpu(peers)];
+        if self.latency > 0 {
+            sections.push(view::latency("Latency at 70 % of what each can do", peers, |peer| {
+                peer.at_own_rate.as_ref()
+            }));
+            sections
+                .push(view::latency("Latency at the same rate", peers, |peer| peer.at_common_rate.as_ref()));
         }
-        Ok(Outcome { text: compared.render(), failure: None })
+        if peers.iter().any(|peer| !peer.calls.is_empty()) {
+            sections.push(view::calls(peers));
+        }
+        sections
+    }
+
+    /// How it was measured, and who was not.
+    fn conditions(&self, skipped: &[String]) -> Section {
+        let Compare { rounds, seconds, connections, .. } = self;
+        let generator = if burst::has_wrk() { "wrk" } else { "the built-in generator" };
+        let mut words = format!(
+            "{rounds} rounds of {seconds} s with {connections} connections, flat out by {generator}. Peers have one core and \
+             one worker, load and upstream the others."
+        );
+        for who in skipped {
+            words += &format!("\n\nSkipped: {who}.");
+        }
+        Section { title: "How it was measured".to_owned(), words, ..Section::default() }
     }
 
     /// Those that are wanted and installed.
@@ -150,12 +158,11 @@ impl Compare {
             stage.progress.say(&format!("warming up {}", peer.kind.name()));
             stage.burst(peer, &shape, WARM_UP_S)?;
         }
-        let numbered: Vec<usize> = (0..peers.len()).collect();
         for round in 0..self.rounds {
-            for &number in rotated(&numbered, round) {
-                let peer = &peers[number];
+            for &place in rotated(&(0..peers.len()).collect::<Vec<_>>(), round) {
+                let peer = &peers[place];
                 stage.progress.say(&format!("round {} of {}: {}", round + 1, self.rounds, peer.kind.name()));
-                all[number].rounds.push(stage.round(peer, &shape, self.seconds)?);
+                all[place].rounds.push(stage.round(peer, &shape, self.seconds)?);
             }
         }
         if self.latency > 0 {
@@ -179,31 +186,29 @@ impl Compare {
         all: &mut [Measured],
         stage: &Stage<'_>,
     ) -> anyhow::Result<()> {
-        let request = shape.requests().swap_remove(0);
+        let mut requests = Requests::of(shape);
         let mut rates = Vec::new();
-        for (peer, measured) in peers.iter().zip(all.iter_mut()) {
-            let ours = latency::capacity(peer.address, &request, self.connections, stage.limit)?;
-            measured.capacity = ours.min(measured.requests_per_second());
-            rates.push(LOAD * measured.capacity);
+        for (peer, measured) in peers.iter().zip(all.iter()) {
+            let capacity = latency::capacity(peer, &mut requests, self.connections, stage)?;
+            rates.push(LOAD * capacity.min(measured.requests_per_second()));
         }
-        let yardstick = kinds_or_first(peers, Kind::NginxMap);
-        let common = yardstick.map_or(0.0, |number| rates[number]);
+        let common = place_of(peers, Kind::NginxMap).map_or(0.0, |place| rates[place]);
         let mut turns = vec![[Vec::new(), Vec::new()]; peers.len()];
-        let numbered: Vec<usize> = (0..peers.len()).collect();
+        let span = Duration::from_secs(self.seconds);
         for turn in 0..self.latency {
-            for &number in rotated(&numbered, turn) {
-                let peer = &peers[number];
-                for (rate, turns) in [rates[number], common].into_iter().zip(&mut turns[number]) {
-                    stage.progress.say(&format!("latency of {} at {rate:.0}/s", peer.kind.name()));
-                    let plan = Plan {
-                        address: peer.address,
-                        request: &request,
-                        connections: self.connections,
+            for &place in rotated(&(0..peers.len()).collect::<Vec<_>>(), turn) {
+                stage.progress.enter(&format!("latency of {}", peers[place].kind.name()));
+                for (rate, turns) in [rates[place], common].into_iter().zip(&mut turns[place]) {
+                    let (peer, seed) = (&peers[place], turn as u64);
+                    turns.push(latency::measure(
+                        peer,
+                        &mut requests,
+                        self.connections,
                         rate,
-                        span: Duration::from_secs(self.seconds),
-                        seed: turn as u64,
-                    };
-                    turns.push(plan.measure(peer.process(), stage.limit)?);
+                        span,
+                        seed,
+                        stage,
+                    )?);
                 }
             }
         }
@@ -216,7 +221,7 @@ impl Compare {
 }
 
 /// Where this kind is; the first of all if it is not among them.
-fn kinds_or_first(peers: &[Peer], kind: Kind) -> Option<usize> {
+fn place_of(peers: &[Peer], kind: Kind) -> Option<usize> {
     peers.iter().position(|peer| peer.kind == kind).or((!peers.is_empty()).then_some(0))
 }
 
@@ -259,7 +264,7 @@ impl<'a> Stage<'a> {
     }
 
     fn burst(&self, peer: &Peer, shape: &Shape<'_>, seconds: u64) -> anyhow::Result<burst::Burst> {
-        burst::burst(peer.address, shape, seconds, &self.cores.others, self.limit)
+        burst::burst(peer.address, shape, seconds, &self.cores.others, self.limit, self.progress)
             .with_context(|| format!("a burst at {}", peer.kind.name()))
     }
 

@@ -1,7 +1,5 @@
 //! What was measured of one peer.
 
-use serde::Serialize;
-
 use super::latency::Latency;
 use super::rounds::{Round, Spread, ratios};
 use super::syscalls::Calls;
@@ -9,16 +7,14 @@ use crate::peers::Kind;
 use crate::stats::median;
 
 /// All of it, round by round, and the ratio that is made of it.
-#[derive(Serialize)]
 pub struct Measured {
     pub peer: Kind,
     pub rounds: Vec<Round>,
     /// Of CPU for a request to the floor's, of each round.
     pub ratio: Option<Spread>,
-    /// Requests a second flat out, as far as both generators get.
-    pub capacity: f64,
     pub at_own_rate: Option<Latency>,
     pub at_common_rate: Option<Latency>,
+    /// Empty if they were not counted.
     pub calls: Calls,
 }
 
@@ -28,7 +24,6 @@ impl Measured {
             peer,
             rounds: Vec::new(),
             ratio: None,
-            capacity: 0.0,
             at_own_rate: None,
             at_common_rate: None,
             calls: Calls::new(),

@@ -1,12 +1,10 @@
 //! What was measured of several in turn, and what is made of it: medians, and ratios within a round.
 
-use serde::Serialize;
-
 use crate::rig::vitals::Cpu;
 use crate::stats::median;
 
 /// One burst at one peer.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Round {
     /// CPU of the peer for a request.
     pub user_us: f64,
@@ -18,7 +16,7 @@ pub struct Round {
 }
 
 /// The middle of several values, with the least and the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,

@@ -5,9 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use rustix::process::Signal;
 
 use super::Stage;
-use super::burst::{Shape, burst};
+use super::burst::Shape;
 use crate::peers::{Peer, find};
 use crate::rig::launch::{Launch, folder};
 
@@ -38,8 +39,8 @@ pub fn count(peer: &Peer, shape: &Shape<'_>, stage: &Stage<'_>) -> anyhow::Resul
         }
         thread::sleep(Duration::from_millis(10));
     }
-    let requests = burst(peer.address, shape, SECONDS, cores, stage.limit)?.requests;
-    strace.interrupt()?;
+    let requests = stage.burst(peer, shape, SECONDS)?.requests;
+    strace.signal(Signal::INT)?;
     strace.ends(stage.limit)?;
     let calls = parse(&strace.said());
     ensure!(!calls.is_empty(), "strace counted nothing:\n{}", strace.said());

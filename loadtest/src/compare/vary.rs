@@ -2,16 +2,14 @@
 
 use anyhow::ensure;
 use clap::ValueEnum;
-use serde::Serialize;
 
 use super::burst::{Shape, has_wrk};
 use super::pass::pass;
 use super::rounds::{Round, Spread, ratios, rotated};
 use super::{Compare, Stage};
 use crate::peers::{Kind, Place};
-use crate::row;
+use crate::report::{Cell, Plot, Section, Series, Table};
 use crate::stats::median;
-use crate::table::render;
 
 /// Who is measured: what keygate adds to the floor, and what nginx adds.
 pub const PEERS: [Kind; 3] = [Kind::Floor, Kind::NginxMap, Kind::Keygate];
@@ -19,8 +17,7 @@ pub const PEERS: [Kind; 3] = [Kind::Floor, Kind::NginxMap, Kind::Keygate];
 const WARM_UP_CONNECTIONS: usize = 32;
 
 /// What grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Axis {
     /// Distinct keys that are used in turn.
     Keys,
@@ -33,18 +30,9 @@ pub enum Axis {
     Workers,
 }
 
-/// One axis.
-#[derive(Serialize)]
-pub struct Varied {
-    axis: Axis,
-    peers: Vec<Kind>,
-    points: Vec<Point>,
-}
-
-#[derive(Serialize)]
+/// What was measured at one value, in the order of the peers.
 struct Point {
     value: usize,
-    /// In the order of the peers.
     rounds: Vec<Vec<Round>>,
     /// To the floor in the same rounds.
     ratios: Vec<Option<Spread>>,
@@ -81,9 +69,9 @@ impl Axis {
 }
 
 /// Each value in turn; at each, the peers in turn, in as many rounds as were asked for.
-pub fn measure(axis: Axis, kinds: &[Kind], options: &Compare, stage: &Stage<'_>) -> anyhow::Result<Varied> {
+pub fn measure(axis: Axis, kinds: &[Kind], options: &Compare, stage: &Stage<'_>) -> anyhow::Result<Section> {
     ensure!(has_wrk(), "wrk is not here: loadtest/install-peers.sh installs it");
-    let mut varied = Varied { axis, peers: kinds.to_vec(), points: Vec::new() };
+    let mut points = Vec::new();
     let all: Vec<String> = stage.keys.iter().map(|key| key.text.clone()).collect();
     for &value in axis.values() {
         let (workers, cores) = match axis {
@@ -109,41 +97,45 @@ pub fn measure(axis: Axis, kinds: &[Kind], options: &Compare, stage: &Stage<'_>)
             pass(peer.address, WARM_UP_CONNECTIONS, requests.iter().map(Vec::as_slice), None, stage.limit)?;
             stage.burst(peer, &shape, 1)?;
         }
-        let numbered: Vec<usize> = (0..peers.len()).collect();
         let mut rounds = vec![Vec::new(); peers.len()];
         for round in 0..options.rounds {
-            for &number in rotated(&numbered, round) {
-                let peer = &peers[number];
+            for &place in rotated(&(0..peers.len()).collect::<Vec<_>>(), round) {
+                let peer = &peers[place];
                 stage.progress.say(&format!("{value} {}: {}", axis.name(), peer.kind.name()));
-                rounds[number].push(stage.round(peer, &shape, options.seconds)?);
+                rounds[place].push(stage.round(peer, &shape, options.seconds)?);
             }
         }
         let floor = kinds.iter().position(|&kind| kind == Kind::Floor);
         let ratio = |own: &Vec<Round>| floor.and_then(|floor| ratios(own, &rounds[floor]));
         let ratios = rounds.iter().map(ratio).collect();
-        varied.points.push(Point { value, rounds, ratios });
+        points.push(Point { value, rounds, ratios });
     }
-    Ok(varied)
+    Ok(section(axis, kinds, &points))
 }
 
-impl Varied {
-    pub fn render(&self) -> String {
-        let mut head = row![self.axis.name()];
-        for peer in &self.peers {
-            head.extend(row![peer.name(), "ratio", "MiB"]);
-        }
-        let mut rows = vec![head];
-        for point in &self.points {
-            let mut row = row![point.value];
-            for (rounds, ratio) in point.rounds.iter().zip(&point.ratios) {
-                let middle =
-                    |figure: fn(&Round) -> f64| median(rounds.iter().map(figure)).unwrap_or_default();
-                row.push(format!("{:.2} µs", middle(Round::total_us)));
-                row.push(ratio.map_or(String::new(), |ratio| format!("{:.2}", ratio.median)));
-                row.push(format!("{:.1}", middle(|round| round.resident_mib)));
-            }
-            rows.push(row);
-        }
-        format!("\nCPU for a request by {}\n\n{}", self.axis.name(), render(&rows))
+fn section(axis: Axis, kinds: &[Kind], points: &[Point]) -> Section {
+    let mut columns = vec![axis.name().to_owned()];
+    for kind in kinds {
+        columns.extend([format!("{} µs", kind.name()), "ratio".to_owned(), "RSS MiB".to_owned()]);
     }
+    let mut table = Table { columns, rows: Vec::new() };
+    let mut series: Vec<Series> =
+        kinds.iter().map(|kind| Series { name: kind.name().to_owned(), points: Vec::new() }).collect();
+    for Point { value, rounds, ratios } in points {
+        let mut cells = Vec::new();
+        for ((rounds, ratio), series) in rounds.iter().zip(ratios).zip(&mut series) {
+            let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure)).unwrap_or_default();
+            let ratio = ratio.map_or(f64::NAN, |ratio| ratio.median);
+            cells.push(Cell::number(middle(Round::total_us), 2));
+            cells.push(Cell::number(ratio, 2));
+            cells.push(Cell::number(middle(|round| round.resident_mib), 1));
+            series.points.push(((*value as f64).max(1.0).log10(), middle(Round::total_us)));
+        }
+        table.row(value.to_string(), cells);
+    }
+    let title = format!("CPU for a request by {}", axis.name());
+    let x_axis = format!("{}, as a power of ten", axis.name());
+    let plot = Plot::Lines { title: title.clone(), x_axis, y_axis: "µs".to_owned(), series };
+    let words = "Flat out, medians of the rounds; ratio to the kernel floor under the same load.".to_owned();
+    Section { title, words, table: Some(table), plots: vec![plot] }
 }

@@ -1,130 +1,92 @@
-//! What was compared, for people.
+//! What was compared, as sections of a report.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
-use super::Compared;
 use super::latency::Latency;
 use super::peer::Measured;
-use crate::row;
-use crate::table::render;
+use super::rounds::Spread;
+use crate::report::{Bar, Cell, Plot, Section, Series, Table};
 
-impl Compared {
-    pub fn render(&self) -> String {
-        let Compared { gateway, rounds, seconds, connections, generator, .. } = self;
-        let mut text = format!(
-            "{gateway}; {rounds} rounds of {seconds} s with {connections} connections, bursts by {generator}\n"
-        );
-        if !self.peers.is_empty() {
-            text += "\nCPU for a request, flat out, medians; ratio to the floor of the same round, median (least to greatest)\n\n";
-            text += &render(&self.cpu());
-        }
-        if self.peers.iter().any(|peer| peer.at_own_rate.is_some()) {
-            text +=
-                "\nLatency in ms, open loop: at 70 % of what each can do, and at the same rate for all\n\n";
-            text += &render(&self.latency());
-        }
-        if self.peers.iter().any(|peer| !peer.calls.is_empty()) {
-            text += "\nSystem calls for a request\n\n";
-            text += &render(&self.calls());
-        }
-        for varied in &self.varied {
-            text += &varied.render();
-        }
-        for skipped in &self.skipped {
-            let _ = write!(text, "\nskipped: {skipped}\n"); // writing to a text cannot fail
-        }
-        text
+/// Who costs what.
+pub fn cpu(peers: &[Measured]) -> Section {
+    let mut table = Table::new(&[
+        "",
+        "user µs",
+        "system µs",
+        "CPU µs",
+        "ratio",
+        "least",
+        "greatest",
+        "requests/s",
+        "its core",
+        "RSS MiB",
+    ]);
+    let mut bars = Vec::new();
+    for peer in peers {
+        let (user, system) = (peer.median(|round| round.user_us), peer.median(|round| round.system_us));
+        let none = Spread { median: f64::NAN, min: f64::NAN, max: f64::NAN };
+        let Spread { median, min, max } = peer.ratio.unwrap_or(none);
+        let cells = [user, system, peer.total_us(), median, min, max].map(|value| Cell::number(value, 2));
+        let more = [
+            Cell::number(peer.requests_per_second(), 0),
+            percent(peer.median(|round| round.busy)),
+            Cell::number(peer.median(|round| round.resident_mib), 1),
+        ];
+        table.row(peer.peer.name(), cells.into_iter().chain(more));
+        bars.push(Bar {
+            name: peer.peer.name().to_owned(),
+            parts: vec![("user".to_owned(), user), ("system".to_owned(), system)],
+        });
     }
-
-    fn cpu(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![row![
-            "",
-            "user µs",
-            "system µs",
-            "CPU µs",
-            "ratio",
-            "",
-            "requests/s",
-            "its core",
-            "RSS MiB"
-        ]];
-        for peer in &self.peers {
-            let (ratio, range) = peer.ratio.map_or((row!["", ""][0].clone(), String::new()), |ratio| {
-                (format!("{:.2}", ratio.median), format!("({:.2} to {:.2})", ratio.min, ratio.max))
-            });
-            rows.push(vec![
-                peer.peer.name().to_owned(),
-                format!("{:.2}", peer.median(|round| round.user_us)),
-                format!("{:.2}", peer.median(|round| round.system_us)),
-                format!("{:.2}", peer.total_us()),
-                ratio,
-                range,
-                format!("{:.0}", peer.requests_per_second()),
-                percent(peer.median(|round| round.busy)),
-                format!("{:.1}", peer.median(|round| round.resident_mib)),
-            ]);
-        }
-        rows
-    }
-
-    fn latency(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![row![
-            "",
-            "own rate/s",
-            "p50",
-            "p99",
-            "late p99",
-            "its core",
-            "same rate/s",
-            "p50",
-            "p99",
-            "late p99",
-            "its core"
-        ]];
-        let cells = |latency: Option<&Latency>| match latency {
-            None => vec![String::new(); 5],
-            Some(latency) => vec![
-                format!("{:.0}", latency.rate),
-                format!("{:.3}", latency.p50_ms),
-                format!("{:.3}", latency.p99_ms),
-                format!("{:.3}", latency.late_p99_ms),
-                percent(latency.busy),
-            ],
-        };
-        for Measured { peer, at_own_rate, at_common_rate, .. } in &self.peers {
-            let mut row = row![peer.name()];
-            row.extend(cells(at_own_rate.as_ref()));
-            row.extend(cells(at_common_rate.as_ref()));
-            rows.push(row);
-        }
-        rows
-    }
-
-    /// A row for each call that somebody makes once in a hundred requests.
-    fn calls(&self) -> Vec<Vec<String>> {
-        let often = |peer: &'_ Measured| {
-            peer.calls
-                .iter()
-                .filter(|(_, times)| **times >= 0.01)
-                .map(|(name, _)| name.clone())
-                .collect::<Vec<_>>()
-        };
-        let names: BTreeSet<String> = self.peers.iter().flat_map(often).collect();
-        let mut head = row![""];
-        head.extend(self.peers.iter().map(|peer| peer.peer.name().to_owned()));
-        let mut rows = vec![head];
-        for name in names {
-            let times =
-                |peer: &Measured| peer.calls.get(&name).map_or(String::new(), |times| format!("{times:.2}"));
-            rows.push([name.clone()].into_iter().chain(self.peers.iter().map(times)).collect());
-        }
-        let total = |peer: &Measured| format!("{:.2}", peer.calls.values().sum::<f64>());
-        rows.push(["all".to_owned()].into_iter().chain(self.peers.iter().map(total)).collect());
-        rows
+    Section {
+        title: "CPU for a request".to_owned(),
+        words: "Flat out, medians of the rounds. The ratio is to the kernel floor in the same round: its median, least and \
+                greatest. Where a peer does not use its whole core, the load is at its end and not the peer."
+            .to_owned(),
+        table: Some(table),
+        plots: vec![Plot::Bars { title: "CPU for a request".to_owned(), unit: "µs".to_owned(), bars }],
     }
 }
 
-pub fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+/// Who answers when.
+pub fn latency(title: &str, peers: &[Measured], which: fn(&Measured) -> Option<&Latency>) -> Section {
+    let mut table = Table::new(&["", "rate/s", "p50 ms", "p99 ms", "late p99 ms", "its core"]);
+    let mut series = Vec::new();
+    for (peer, latency) in peers.iter().filter_map(|peer| Some((peer.peer.name(), which(peer)?))) {
+        let times = [latency.p50_ms, latency.p99_ms, latency.late_p99_ms].map(|ms| Cell::number(ms, 3));
+        let cells = [Cell::number(latency.rate, 0)].into_iter().chain(times).chain([percent(latency.busy)]);
+        table.row(peer, cells);
+        series.push(Series { name: peer.to_owned(), points: latency.drawn.clone() });
+    }
+    Section {
+        title: title.to_owned(),
+        words: "Open loop, from when a request was due; medians of the turns. \"Late\" is how late the generator itself \
+                began, which the latencies hold."
+            .to_owned(),
+        table: Some(table),
+        plots: vec![Plot::Percentiles { title: title.to_owned(), series }],
+    }
+}
+
+/// A row for each call that somebody makes once in a hundred requests.
+pub fn calls(peers: &[Measured]) -> Section {
+    let often = peers.iter().flat_map(|peer| peer.calls.iter().filter(|(_, times)| **times >= 0.01));
+    let names: BTreeSet<&String> = often.map(|(name, _)| name).collect();
+    let columns: Vec<&str> = std::iter::once("").chain(peers.iter().map(|peer| peer.peer.name())).collect();
+    let mut table = Table::new(&columns);
+    for name in names {
+        let times = |peer: &Measured| peer.calls.get(name).map_or("".into(), |&times| Cell::number(times, 2));
+        table.row(name, peers.iter().map(times));
+    }
+    table.row("all", peers.iter().map(|peer| Cell::number(peer.calls.values().sum(), 2)));
+    Section {
+        title: "System calls for a request".to_owned(),
+        words: "Counted by strace flat out, failed ones too.".to_owned(),
+        table: Some(table),
+        plots: Vec::new(),
+    }
+}
+
+fn percent(share: f64) -> Cell {
+    Cell::with_unit(share * 100.0, 0, "%")
 }

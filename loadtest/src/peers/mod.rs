@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::limit::Limit;
@@ -32,8 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const INSTALL: &str = "loadtest/install-peers.sh";
 
 /// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Kind {
     /// A byte forwarder that makes the four socket calls of a request and no other.
     Floor,

@@ -5,11 +5,14 @@
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::rig::watch::Watch;
 
+/// It has nothing else to do than to wait.
+const LONG: Duration = Duration::from_secs(3_600);
 const CHUNK: usize = 64 * 1024;
 /// The number of the listener.
 const LISTENER: u64 = u64::MAX;
@@ -39,7 +42,7 @@ impl Responder {
         let mut chunk = vec![0; CHUNK];
         loop {
             let mut knocked = false;
-            for number in watch.wait_long()? {
+            for number in watch.wait(Instant::now() + LONG)? {
                 match usize::try_from(number).ok().and_then(|place| clients.get_mut(place)) {
                     Some(client) => drop(client.take_if(|client| client.serve(&mut chunk).is_err())),
                     None => knocked = true,

@@ -2,7 +2,6 @@
 
 mod idle;
 mod judge;
-pub mod lane;
 mod phases;
 mod traffic;
 

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::lane::{Flight, Lane, Work, drive};
 use crate::limit::Limit;
+use crate::load::lane::{Client, Flight, Lane, drive};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::gateway::{Gateway, create_key, create_request, revoke_request, use_request};
-use crate::rig::http::{Answer, Connection};
+use crate::rig::http::{Connection, Reply};
 use crate::rig::redis::Redis;
 use crate::rig::upstream::Upstream;
 use crate::schedule::{flat_out, poisson};
@@ -221,15 +221,15 @@ impl Traffic<'_> {
     }
 }
 
-impl Work for Traffic<'_> {
+impl Client for Traffic<'_> {
     fn request(&mut self, buffer: &mut Vec<u8>) {
         buffer.extend_from_slice(&self.requests[self.next]);
         self.next = (self.next + 1) % self.requests.len();
     }
 
-    fn answered(&mut self, flight: Flight, answer: Answer) -> anyhow::Result<()> {
+    fn answered(&mut self, flight: Flight, reply: Reply<'_>) -> anyhow::Result<()> {
         self.count(flight.due, flight.started, flight.answered);
-        self.failed += usize::from(answer.status != 200);
+        self.failed += usize::from(reply.status != 200);
         Ok(())
     }
 }
@@ -242,21 +242,26 @@ struct Changes {
     made: u64,
 }
 
-impl Work for Changes {
+impl Client for Changes {
     fn request(&mut self, buffer: &mut Vec<u8>) {
         let request = self.alive.pop_front().map_or_else(create_request, |id| revoke_request(&id));
         buffer.extend_from_slice(&request);
     }
 
-    fn answered(&mut self, _: Flight, answer: Answer) -> anyhow::Result<()> {
+    fn answered(&mut self, _: Flight, reply: Reply<'_>) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Created {
             id: String,
         }
-        ensure!(matches!(answer.status, 200 | 201), "making events: {} {}", answer.status, answer.text());
+        ensure!(
+            matches!(reply.status, 200 | 201),
+            "making events: {} {}",
+            reply.status,
+            String::from_utf8_lossy(reply.body)
+        );
         self.made += 1;
-        if answer.status == 201 {
-            let Created { id } = serde_json::from_slice(&answer.body).context("reading a created key")?;
+        if reply.status == 201 {
+            let Created { id } = serde_json::from_slice(reply.body).context("reading a created key")?;
             self.alive.push_back(id);
         }
         Ok(())

@@ -135,10 +135,9 @@ impl Process {
         }
     }
 
-    /// As Ctrl-C does.
-    pub fn interrupt(&self) -> anyhow::Result<()> {
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a child has a pid")?;
-        kill_process(pid, Signal::INT).with_context(|| format!("interrupting {}", self.name))
+        kill_process(pid, signal).with_context(|| format!("sending {signal:?} to {}", self.name))
     }
 }
 

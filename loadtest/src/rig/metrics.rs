@@ -31,6 +31,12 @@ impl Scrape {
         self.samples().filter(|sample| sample.name == name).map(|sample| sample.value).sum()
     }
 
+    /// The sum of those series of this name that have this label, as `operation="find"`.
+    pub fn sum_of(&self, name: &str, label: &str) -> f64 {
+        let labelled = self.samples().filter(|sample| sample.name == name && sample.labels.contains(label));
+        labelled.map(|sample| sample.value).sum()
+    }
+
     /// The histogram of this name, all its series in one.
     pub fn histogram(&self, name: &str) -> Histogram {
         let mut histogram = Histogram::default();
@@ -107,6 +113,7 @@ mod tests {
         let scrape = Scrape(TEXT.to_owned());
         assert_eq!(scrape.sum("lag_count"), 5.0);
         assert_eq!(scrape.sum("lag_total"), 7.0);
+        assert_eq!(scrape.sum_of("lag_count", "kind=\"b\""), 1.0);
         let mut between = Histogram::default();
         between.add_between(&Histogram::default(), &scrape.histogram("lag"));
         let digest = between.digest().unwrap();

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::launch::{Launch, Process, folder};
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A `redis-server` on a port and in a folder of its own, with an append-only file that is synced every second.
 pub struct Redis {
     address: SocketAddr,
-    _process: Process,
+    process: Process,
     _folder: TempDir,
 }
 
@@ -41,7 +42,21 @@ impl Redis {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(Redis { address, _process: process, _folder: folder })
+        Ok(Redis { address, process, _folder: folder })
+    }
+
+    /// It does nothing more, and its connections stay open.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::CONT)
+    }
+
+    /// It ends without a word, and stays away.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::KILL)
     }
 
     pub fn address(&self) -> SocketAddr {
