@@ -1,5 +1,6 @@
 //! Load tests of keygate: they start the real binary, a real Redis and a small upstream, measure, and end all of it.
 
+mod against;
 mod compare;
 mod limit;
 mod load;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use against::Against;
 use compare::Compare;
 use limit::Interrupted;
 use peers::floor::Floor;
@@ -38,6 +40,8 @@ enum Scenario {
     Propagation(Propagation),
     /// keygate beside other proxies: CPU for a request, latency, memory.
     Compare(Compare),
+    /// This tree beside an earlier commit: which figures have moved.
+    Against(Against),
     /// A byte forwarder: the least that a proxied request costs. To be measured beside; see `peers/floor.rs`.
     #[command(hide = true)]
     Floor(Floor),
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().scenario {
         Scenario::Propagation(scenario) => scenario.run(),
         Scenario::Compare(scenario) => scenario.run(),
+        Scenario::Against(scenario) => scenario.run(),
         Scenario::Floor(floor) => floor.run().map(|never| match never {}),
         Scenario::Responder(responder) => responder.run().map(|never| match never {}),
         Scenario::Become(child) => child.run().map(|never| match never {}),

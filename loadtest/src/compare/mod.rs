@@ -78,6 +78,7 @@ pub struct Stage<'a> {
     pub progress: &'a Progress,
     pub api: Api,
     pub redis: Redis,
+    lua_redis: Option<Redis>,
     pub keys: Vec<Key>,
     keygate: PathBuf,
     unverified: Option<PathBuf>,
@@ -241,10 +242,21 @@ impl<'a> Stage<'a> {
         let redis = Redis::start(&cores.others, limit)?;
         let api = Api::start(&cores.others, limit)?;
         let keys = Key::some(keys);
+        let mut lua_redis = None;
         if kinds.contains(&Kind::NginxLua) {
-            keys::store(&redis, &keys)?;
+            keys::store(lua_redis.insert(Redis::start(&cores.others, limit)?), &keys)?;
         }
-        Ok(Stage { cores, limit, progress, api, redis, keys, keygate: binary.to_owned(), unverified })
+        Ok(Stage {
+            cores,
+            limit,
+            progress,
+            api,
+            redis,
+            lua_redis,
+            keys,
+            keygate: binary.to_owned(),
+            unverified,
+        })
     }
 
     fn start(&self, kinds: &[Kind]) -> anyhow::Result<Vec<Peer>> {
@@ -255,6 +267,7 @@ impl<'a> Stage<'a> {
         Place {
             api: &self.api,
             redis: &self.redis,
+            lua_redis: self.lua_redis.as_ref(),
             keys: &self.keys,
             cores: &self.cores.measured,
             keygate: &self.keygate,

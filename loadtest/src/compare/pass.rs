@@ -1,4 +1,4 @@
-//! Requests from a list, as fast as they are answered, each once.
+//! Requests from a list, as fast as they are answered, each once and in order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,15 +34,14 @@ impl Passed {
     }
 }
 
-/// Until the list or the time ends, whichever is first.
+/// Until the list ends.
 pub fn pass<'a>(
     address: SocketAddr,
     connections: usize,
     requests: impl Iterator<Item = &'a [u8]>,
-    span: Option<Duration>,
     limit: &Limit,
 ) -> anyhow::Result<Passed> {
-    pass_with(address, connections, requests, span, limit, |_| Ok(()))
+    pass_with(address, connections, requests, limit, |_| Ok(()))
 }
 
 /// As [`pass`], and tells each answer as it comes.
@@ -50,7 +49,6 @@ pub fn pass_with<'a>(
     address: SocketAddr,
     connections: usize,
     mut requests: impl Iterator<Item = &'a [u8]>,
-    span: Option<Duration>,
     limit: &Limit,
     mut answered: impl FnMut(Answer) -> anyhow::Result<()>,
 ) -> anyhow::Result<Passed> {
@@ -62,10 +60,9 @@ pub fn pass_with<'a>(
         open.push(connection);
     }
     let began = Instant::now();
-    let mut next = || requests.next().filter(|_| span.is_none_or(|span| began.elapsed() < span));
     let mut under_way = 0;
     for connection in &mut open {
-        if let Some(request) = next() {
+        if let Some(request) = requests.next() {
             connection.send(request)?;
             under_way += 1;
         }
@@ -80,7 +77,7 @@ pub fn pass_with<'a>(
             let Some(answer) = connection.receive()? else { continue };
             *by_status.entry(answer.status).or_default() += 1;
             answered(answer)?;
-            match next() {
+            match requests.next() {
                 Some(request) => connection.send(request)?,
                 None => under_way -= 1,
             }
@@ -108,9 +105,9 @@ mod tests {
             told += 1;
             Ok(())
         };
-        let passed = pass_with(address, 3, [request; 50].into_iter(), None, &limit, count).unwrap();
+        let passed = pass_with(address, 3, [request; 50].into_iter(), &limit, count).unwrap();
         assert_eq!((passed.answered(), told), (50, 50));
         assert!(passed.all(200) && !passed.all(401));
-        assert_eq!(pass(address, 8, [request; 2].into_iter(), None, &limit).unwrap().answered(), 2);
+        assert_eq!(pass(address, 8, [request; 2].into_iter(), &limit).unwrap().answered(), 2);
     }
 }

@@ -94,7 +94,7 @@ pub fn measure(axis: Axis, kinds: &[Kind], options: &Compare, stage: &Stage<'_>)
         for peer in &peers {
             stage.progress.say(&format!("{value} {}: warming up {}", axis.name(), peer.kind.name()));
             let requests = Shape { body: 0, ..shape }.requests();
-            pass(peer.address, WARM_UP_CONNECTIONS, requests.iter().map(Vec::as_slice), None, stage.limit)?;
+            pass(peer.address, WARM_UP_CONNECTIONS, requests.iter().map(Vec::as_slice), stage.limit)?;
             stage.burst(peer, &shape, 1)?;
         }
         let mut rounds = vec![Vec::new(); peers.len()];

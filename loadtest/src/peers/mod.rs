@@ -55,8 +55,10 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub api: &'a Api,
-    /// With [`keys::store`] done; keygate gets them by itself.
+    /// keygate's.
     pub redis: &'a Redis,
+    /// What Lua asks, with [`keys::store`] done: keygate would not share it.
+    pub lua_redis: Option<&'a Redis>,
     pub keys: &'a [Key],
     pub cores: &'a [usize],
     /// keygate, and the one that verifies nothing.

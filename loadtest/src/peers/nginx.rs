@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use anyhow::Context;
+
 use super::{Place, Program, keys};
 
 const LUA_MODULES: [&str; 2] =
@@ -43,7 +45,7 @@ pub fn lua(place: &Place<'_>, folder: &Path, listen: SocketAddr) -> anyhow::Resu
         let _ = write!(text, "load_module {module}; "); // writing to a text cannot fail
         text
     });
-    let redis = place.redis.address();
+    let redis = place.lua_redis.context("it has no Redis")?.address();
     let shared = format!(
         r#"lua_package_path "/usr/share/lua/5.1/?.lua;;"; lua_shared_dict keys 64m;
             init_by_lua_block {{

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::rig::source::root;
+
 use super::{Place, Program, keys};
 
 /// How it is built.
@@ -11,8 +13,7 @@ pub const BUILD: &str =
 
 /// In the target directory of the workspace, wherever this program lies.
 pub fn binary() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    root.join("target/pingora/release/keygate-peer-pingora")
+    root().join("target/pingora/release/keygate-peer-pingora")
 }
 
 /// A map of SHA-256 in memory.
