@@ -37,25 +37,31 @@ const ALL: [Figure; 12] = [
     ("RSS after all of it, MiB", 1, |of| of.resident_mib),
 ];
 
+/// With fewer rounds, too much moves by chance.
+pub const FEWEST_ROUNDS: usize = 5;
+
 /// Both sides, a row for each figure.
 pub fn table(before: &[Figures], now: &[Figures]) -> Table {
     let mut table =
         Table::new(&["", "before", "least", "greatest", "now", "least", "greatest", "change", ""]);
+    let enough = before.len().min(now.len()) >= FEWEST_ROUNDS;
     for (name, digits, figure) in ALL {
         let spreads = (Spread::of(before.iter().map(figure)), Spread::of(now.iter().map(figure)));
         let (Some(before), Some(now)) = spreads else { continue };
         let cells = [before.median, before.min, before.max, now.median, now.min, now.max];
         let change = (now.median / before.median - 1.0) * 100.0;
-        let moved = if has_moved(&before, &now) { "moved" } else { "" };
+        let moved = if enough && has_moved(&before, &now) { "moved" } else { "" };
         let numbers = cells.map(|value| Cell::number(value, digits));
         table.row(name, numbers.into_iter().chain([Cell::with_unit(change, 1, "%"), moved.into()]));
     }
     table
 }
 
-/// The medians differ by more than the wider of the two ranges.
+/// The ranges do not overlap, and the medians differ by more than the wider of them. Of five rounds that do not differ, one
+/// figure in a hundred does the first by chance.
 fn has_moved(before: &Spread, now: &Spread) -> bool {
-    (now.median - before.median).abs() > before.width().max(now.width())
+    let apart = now.min > before.max || before.min > now.max;
+    apart && (now.median - before.median).abs() > before.width().max(now.width())
 }
 
 #[cfg(test)]
@@ -73,6 +79,7 @@ mod tests {
         assert!(has_moved(&before, &spread(10.9, 11.0, 11.1)));
         assert!(has_moved(&before, &spread(8.9, 9.0, 9.1)));
         assert!(!has_moved(&before, &spread(9.0, 11.0, 13.0)));
+        assert!(!has_moved(&before, &spread(10.3, 10.7, 10.8)));
     }
 
     #[test]
@@ -91,7 +98,9 @@ mod tests {
             resident_mib: 1.0,
         };
         let faster = Figures { user_us: 3.0, ..figures.clone() };
-        let table = table(&[figures.clone(), figures], &[faster.clone(), faster]);
+        let (before, now) = (vec![figures; FEWEST_ROUNDS], vec![faster; FEWEST_ROUNDS]);
+        assert_eq!(table(&before[1..], &now).rows[0].last(), Some(&Cell::from("")));
+        let table = table(&before, &now);
         assert_eq!(table.rows.len(), ALL.len());
         assert_eq!(table.rows[0].last(), Some(&Cell::from("moved")));
         assert_eq!(table.rows[1].last(), Some(&Cell::from("")));

@@ -18,7 +18,7 @@ use crate::report::{Report, Section};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::source::{build_keygate, root};
 use crate::rig::{gateway, launch};
-use figures::{Figures, table};
+use figures::{FEWEST_ROUNDS, Figures, table};
 use side::{Load, Side};
 
 /// After so long the run is over, whatever is left.
@@ -94,8 +94,9 @@ impl Against {
         }
         let [before, now] = measured;
         let words = format!(
-            "{} rounds, each with a fresh gateway; medians, with the least and the greatest. A figure has moved if the medians \
-             differ by more than the wider of the two ranges. Latency at {:.0} requests a second on both sides.",
+            "{} rounds, each with a fresh gateway; medians, with the least and the greatest. A figure has moved if the two ranges \
+             do not overlap and the medians differ by more than the wider of them, in {FEWEST_ROUNDS} rounds or more. Latency \
+             at {:.0} requests a second on both sides.",
             self.rounds,
             load.rate.unwrap_or_default()
         );

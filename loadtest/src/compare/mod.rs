@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::report::{Report, Section};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::redis::Redis;
-use crate::rig::{gateway, launch};
+use crate::rig::{gateway, launch, vitals};
 use burst::{Requests, Shape};
 use latency::Latency;
 use peer::Measured;
@@ -283,10 +283,14 @@ impl<'a> Stage<'a> {
 
     /// One burst, and what the peer used for it.
     fn round(&self, peer: &Peer, shape: &Shape<'_>, seconds: u64) -> anyhow::Result<rounds::Round> {
-        let before = peer.process().cpu()?;
+        let worked = || {
+            let cores = self.cores.measured.iter();
+            cores.map(|&core| vitals::core_seconds(core)).sum::<anyhow::Result<f64>>()
+        };
+        let (before, worked_before) = (peer.process().cpu()?, worked()?);
         let burst = self.burst(peer, shape, seconds)?;
-        let used = peer.process().cpu()? - before;
+        let (used, worked) = (peer.process().cpu()? - before, worked()? - worked_before);
         let resident = peer.process().resident_bytes()?;
-        Ok(rounds::Round::new(used, burst.requests, burst.span.as_secs_f64(), resident))
+        Ok(rounds::Round::new(used, worked, burst.requests, burst.span.as_secs_f64(), resident))
     }
 }

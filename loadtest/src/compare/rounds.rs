@@ -12,6 +12,8 @@ pub struct Round {
     pub requests_per_second: f64,
     /// How much of its core the peer used.
     pub busy: f64,
+    /// How much of it something else used meanwhile.
+    pub others: f64,
     pub resident_mib: f64,
 }
 
@@ -24,13 +26,15 @@ pub struct Spread {
 }
 
 impl Round {
-    pub fn new(used: Cpu, requests: u64, seconds: f64, resident_bytes: u64) -> Round {
+    /// `core_seconds` is what the core has worked, for whomever.
+    pub fn new(used: Cpu, core_seconds: f64, requests: u64, seconds: f64, resident_bytes: u64) -> Round {
         let per_request = |seconds: f64| seconds / requests as f64 * 1e6;
         Round {
             user_us: per_request(used.user),
             system_us: per_request(used.system),
             requests_per_second: requests as f64 / seconds,
             busy: used.total() / seconds,
+            others: (core_seconds - used.total()).max(0.0) / seconds,
             resident_mib: resident_bytes as f64 / f64::from(1 << 20),
         }
     }
@@ -76,14 +80,16 @@ mod tests {
             system_us: total_us * 0.75,
             requests_per_second: 1.0,
             busy: 1.0,
+            others: 0.0,
             resident_mib: 1.0,
         }
     }
 
     #[test]
     fn cpu_is_told_per_request() {
-        let round = Round::new(Cpu { user: 0.5, system: 1.5 }, 100_000, 2.5, 3 << 20);
+        let round = Round::new(Cpu { user: 0.5, system: 1.5 }, 2.5, 100_000, 2.5, 3 << 20);
         assert!((round.user_us - 5.0).abs() < 1e-9 && (round.total_us() - 20.0).abs() < 1e-9);
+        assert!((round.others - 0.2).abs() < 1e-9);
         assert_eq!((round.requests_per_second, round.busy, round.resident_mib), (40_000.0, 0.8, 3.0));
     }
 

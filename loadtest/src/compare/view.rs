@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::latency::Latency;
 use super::peer::Measured;
-use super::rounds::Spread;
+use super::rounds::{Spread, ratios};
+use crate::peers::Kind;
 use crate::report::{Bar, Cell, Plot, Section, Series, Table};
 
 /// Who costs what.
@@ -19,6 +20,7 @@ pub fn cpu(peers: &[Measured]) -> Section {
         "greatest",
         "requests/s",
         "its core",
+        "others",
         "RSS MiB",
     ]);
     let mut bars = Vec::new();
@@ -30,6 +32,7 @@ pub fn cpu(peers: &[Measured]) -> Section {
         let more = [
             Cell::number(peer.requests_per_second(), 0),
             percent(peer.median(|round| round.busy)),
+            percent(peer.rounds.iter().map(|round| round.others).fold(0.0, f64::max)),
             Cell::number(peer.median(|round| round.resident_mib), 1),
         ];
         table.row(peer.peer.name(), cells.into_iter().chain(more));
@@ -38,14 +41,27 @@ pub fn cpu(peers: &[Measured]) -> Section {
             parts: vec![("user".to_owned(), user), ("system".to_owned(), system)],
         });
     }
+    let mut words = "Flat out, medians of the rounds. The ratio is to the kernel floor in the same round: its median, least and \
+                     greatest. Where a peer does not use its whole core, the load is at its end and not the peer. What \
+                     others used of that core, at most, should be next to nothing: who has to share caches costs more."
+        .to_owned();
+    if let Some(Spread { median, min, max }) = verification(peers) {
+        words += &format!(
+            "\n\nWith verification keygate costs {median:.3} times what it costs without, {min:.3} to {max:.3}."
+        );
+    }
     Section {
         title: "CPU for a request".to_owned(),
-        words: "Flat out, medians of the rounds. The ratio is to the kernel floor in the same round: its median, least and \
-                greatest. Where a peer does not use its whole core, the load is at its end and not the peer."
-            .to_owned(),
+        words,
         table: Some(table),
         plots: vec![Plot::Bars { title: "CPU for a request".to_owned(), unit: "µs".to_owned(), bars }],
     }
+}
+
+/// keygate as a multiple of itself without verification, if both were measured.
+fn verification(peers: &[Measured]) -> Option<Spread> {
+    let of = |kind| peers.iter().find(|peer| peer.peer == kind);
+    ratios(&of(Kind::Keygate)?.rounds, &of(Kind::Unverified)?.rounds)
 }
 
 /// Who answers when.
