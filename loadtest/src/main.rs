@@ -1,7 +1,10 @@
 //! Load tests of keygate: they start the real binary, a real Redis and a small upstream, measure, and end all of it.
 
+mod against;
+mod compare;
 mod limit;
 mod load;
+mod peers;
 mod progress;
 mod propagation;
 mod report;
@@ -16,7 +19,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use against::Against;
+use compare::Compare;
 use limit::Interrupted;
+use peers::floor::Floor;
+use peers::responder::Responder;
 use propagation::Propagation;
 use rig::launch::Become;
 use scenarios::Scenarios;
@@ -35,6 +42,16 @@ enum Scenario {
     Propagation(Propagation),
     #[command(flatten)]
     Load(Scenarios),
+    /// keygate beside other proxies: CPU for a request, latency, memory.
+    Compare(Compare),
+    /// This tree beside an earlier commit: which figures have moved.
+    Against(Against),
+    /// A byte forwarder: the least that a proxied request costs. To be measured beside; see `peers/floor.rs`.
+    #[command(hide = true)]
+    Floor(Floor),
+    /// The upstream of what is measured beside; see `peers/responder.rs`.
+    #[command(hide = true)]
+    Responder(Responder),
     /// What a child does first; see `rig/launch.rs`.
     #[command(hide = true)]
     Become(Become),
@@ -44,6 +61,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().scenario {
         Scenario::Propagation(scenario) => scenario.run(),
         Scenario::Load(scenario) => scenario.run(),
+        Scenario::Compare(scenario) => scenario.run(),
+        Scenario::Against(scenario) => scenario.run(),
+        Scenario::Floor(floor) => floor.run().map(|never| match never {}),
+        Scenario::Responder(responder) => responder.run().map(|never| match never {}),
         Scenario::Become(child) => child.run().map(|never| match never {}),
     };
     let verdict = result.and_then(|outcome| {

@@ -21,6 +21,13 @@ impl Cores {
     }
 }
 
+impl Cores {
+    /// So many, and what is measured has the first: it shares the others if it needs more than its own.
+    pub fn first(&self, count: usize) -> Vec<usize> {
+        self.measured.iter().chain(&self.others).copied().take(count).collect()
+    }
+}
+
 /// Keeps this thread, and whatever it starts from now on, on these cores. None means wherever it is now.
 pub fn stay_on(cores: &[usize]) -> anyhow::Result<()> {
     if cores.is_empty() {

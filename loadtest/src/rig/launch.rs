@@ -10,7 +10,9 @@ use std::fs::{self, File};
 use std::num::NonZeroU64;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
@@ -19,9 +21,12 @@ use tempfile::TempDir;
 
 use super::cores::stay_on;
 use super::vitals::{self, Cpu};
+use crate::limit::Limit;
 
 /// What Linux gives to a process of its own accord.
 const USUAL_SLACK: NonZeroU64 = NonZeroU64::new(50_000).expect("it is not 0");
+/// How often it is looked whether a child has ended.
+const PAUSE: Duration = Duration::from_millis(10);
 const NO_SLACK: NonZeroU64 = NonZeroU64::new(1).expect("it is not 0");
 
 /// The first thing that a child does.
@@ -117,6 +122,17 @@ impl Process {
 
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         vitals::resident_bytes(self.pid())
+    }
+
+    /// Waits until it has ended by itself, and tells how.
+    pub fn ends(&mut self, limit: &Limit) -> anyhow::Result<ExitStatus> {
+        loop {
+            limit.check()?;
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ pub mod http;
 pub mod launch;
 pub mod metrics;
 pub mod redis;
+pub mod source;
 pub mod upstream;
 pub mod vitals;
 pub mod watch;

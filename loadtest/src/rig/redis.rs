@@ -59,13 +59,17 @@ impl Redis {
         self.process.signal(Signal::KILL)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 }
 
-/// One that was free a moment ago; Redis, unlike the gateway, cannot be asked to choose.
-fn unused_address() -> anyhow::Result<SocketAddr> {
+/// One that was free a moment ago, for who, unlike the gateway, cannot be asked to choose.
+pub fn unused_address() -> anyhow::Result<SocketAddr> {
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     Ok(probe.local_addr()?)
 }

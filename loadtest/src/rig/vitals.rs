@@ -53,6 +53,22 @@ fn parse_resident(status: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
+/// Seconds that this core has worked since the start, for whomever.
+pub fn core_seconds(core: usize) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    parse_core(&stat, core, rustix::param::clock_ticks_per_second())
+        .with_context(|| format!("reading what core {core} has done"))
+}
+
+/// All columns of proc_stat(5) but idle and iowait, up to steal: guests are in the first two already.
+fn parse_core(stat: &str, core: usize, ticks_per_second: u64) -> Option<f64> {
+    let name = format!("cpu{core}");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+    let ticks = line.split_whitespace().map(str::parse::<u64>).collect::<Result<Vec<_>, _>>().ok()?;
+    let worked: u64 = ticks.get(..3)?.iter().chain(ticks.get(5..8)?).sum();
+    Some(worked as f64 / ticks_per_second as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +92,14 @@ mod tests {
     fn memory_is_read_in_bytes() {
         assert_eq!(parse_resident("VmHWM:\t  9000 kB\nVmRSS:\t    1234 kB\nThreads:\t1\n"), Some(1_263_616));
         assert_eq!(parse_resident("Name:\tzombie\n"), None);
+    }
+
+    #[test]
+    fn a_core_does_not_work_while_it_is_idle_or_waits() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 100 20 30 1000 500 1 9 40 7 7\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(parse_core(stat, 1, 100), Some(2.0));
+        assert_eq!(parse_core(stat, 2, 100), None);
     }
 
     #[test]
