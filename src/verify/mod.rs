@@ -94,13 +94,6 @@ pub struct Verified {
     at: Moment,
 }
 
-impl Verified {
-    /// When it was verified: the moment for all that is judged by it.
-    pub fn at(&self) -> Moment {
-        self.at
-    }
-}
-
 /// Why a key opens nothing, and whose it is where that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .denial.code())]

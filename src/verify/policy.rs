@@ -84,14 +84,6 @@ impl Permit {
         self.record().id
     }
 
-    /// When it was given: at the end of the key's verification.
-    pub fn at(&self) -> Moment {
-        match self {
-            Permit::Live(permit) => permit.verified.at,
-            Permit::Sandbox(permit) => permit.verified.at,
-        }
-    }
-
     /// Whether the key was rotated, and opens only until its grace ends.
     pub fn is_in_grace(&self) -> bool {
         self.record().in_grace
@@ -128,7 +120,7 @@ impl<E> PermitFor<E> {
         &self.verified.hash
     }
 
-    /// When it was given.
+    /// When it was given: at the end of the key's verification.
     pub fn at(&self) -> Moment {
         self.verified.at
     }
