@@ -185,10 +185,8 @@ struct Desk {
 impl Desk {
     /// Serves connections until the desk is closed and they are done, or the drain takes too long.
     async fn work(mut self, gateway: Rc<Gateway>) {
-        let housekeeping = tokio::task::spawn_local(keep_house(Rc::clone(&gateway)));
         let rounds = Rc::new(Rounds::new(Arc::clone(gateway.clock()), self.deadlines));
-        let looking = Rc::clone(&rounds);
-        let looking = tokio::task::spawn_local(async move { looking.go().await });
+        let looking = tokio::task::spawn_local(make_rounds(Rc::clone(&rounds), Rc::clone(&gateway)));
         let (told, mut draining) = (Rc::clone(&rounds), self.draining);
         tokio::task::spawn_local(async move {
             // That nobody is left to tell means the end, too.
@@ -220,7 +218,6 @@ impl Desk {
                 "requests were cut off at the drain's deadline"
             );
         }
-        housekeeping.abort();
         looking.abort();
     }
 }
@@ -246,9 +243,10 @@ impl Drop for Seat {
     }
 }
 
-async fn keep_house(gateway: Rc<Gateway>) {
+/// Looks at a worker's connections, those of its clients and those to its upstreams, in rounds.
+async fn make_rounds(rounds: Rc<Rounds>, gateway: Rc<Gateway>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        rounds.next().await;
         gateway.close_idle();
     }
 }

@@ -50,15 +50,13 @@ impl Rounds {
         }
     }
 
-    /// Makes its rounds for ever.
-    pub(in crate::proxy) async fn go(&self) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.interval()) => {}
-                () = self.drain_began.notified() => {}
-            }
-            self.look();
+    /// Waits for the next round, and makes it.
+    pub(in crate::proxy) async fn next(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(self.interval()) => {}
+            () = self.drain_began.notified() => {}
         }
+        self.look();
     }
 
     /// Each connection ends with its next answer, or soon.
