@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::KeyHash;
+use super::{KeyHash, hex};
 
 /// How many shards a store has: one for each first nibble of a key's hash.
 pub const SHARDS: usize = 16;
@@ -32,11 +32,11 @@ impl Shard {
 
     /// The nibble as a lowercase hex digit, as it stands in store keys and in key ids.
     pub fn digit(self) -> char {
-        char::from(HEX[self.index()])
+        char::from(hex::DIGITS[self.index()])
     }
 
     fn from_digit(digit: u8) -> Option<Shard> {
-        HEX.iter().position(|&hex| hex == digit).map(|index| Shard(index as u8))
+        hex::DIGITS.iter().position(|&hex| hex == digit).map(|index| Shard(index as u8))
     }
 }
 
@@ -46,7 +46,6 @@ impl fmt::Display for Shard {
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
 const PREFIX: &[u8] = b"key_";
 
 /// What a key is called in lists, logs and headers: `key_`, its shard's nibble and 19 random hex characters.
@@ -68,11 +67,8 @@ impl KeyId {
     pub fn new(shard: Shard, random: [u8; 10]) -> KeyId {
         let mut id = [0; KeyId::LEN];
         id[..4].copy_from_slice(PREFIX);
-        for (i, byte) in random.into_iter().enumerate() {
-            id[4 + 2 * i] = HEX[usize::from(byte >> 4)];
-            id[5 + 2 * i] = HEX[usize::from(byte & 15)];
-        }
-        id[4] = HEX[shard.index()];
+        id[4..].copy_from_slice(random.map(hex::pair).as_flattened());
+        id[4] = hex::DIGITS[shard.index()];
         KeyId(id)
     }
 
@@ -97,8 +93,12 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<KeyId, MalformedKeyId> {
         let id: [u8; KeyId::LEN] = text.as_bytes().try_into().map_err(|_| MalformedKeyId)?;
-        let hex = id.strip_prefix(PREFIX).ok_or(MalformedKeyId)?;
-        if hex.iter().all(|digit| HEX.contains(digit)) { Ok(KeyId(id)) } else { Err(MalformedKeyId) }
+        let digits = id.strip_prefix(PREFIX).ok_or(MalformedKeyId)?;
+        if digits.iter().all(|digit| hex::DIGITS.contains(digit)) {
+            Ok(KeyId(id))
+        } else {
+            Err(MalformedKeyId)
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod chain;
 mod denial;
 mod event;
+pub(crate) mod hex;
 mod id;
 mod member;
 mod record;

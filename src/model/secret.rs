@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::Environment;
+use super::{Environment, hex};
 
 /// Random hex characters of a key that keygate made: 192 bits.
 const RANDOM_LEN: usize = 48;
@@ -22,7 +22,6 @@ const CHECK_LEN: usize = 16;
 const SECRET_LEN: usize = RANDOM_LEN + CHECK_LEN;
 const MAX_PREFIX: usize = 16;
 const MAX_KEY: usize = MAX_PREFIX + "_live_".len() + SECRET_LEN;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The random bytes from which a key is made; they must come from the operating system.
 pub type KeyRandom = [u8; RANDOM_LEN / 2];
@@ -173,8 +172,7 @@ impl CheckSecret {
         let tag = mac.finalize().into_bytes();
         let mut check = [0; CHECK_LEN];
         for (pair, byte) in check.chunks_exact_mut(2).zip(tag) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
+            pair.copy_from_slice(&hex::pair(byte));
         }
         check
     }
@@ -264,10 +262,7 @@ impl<'de> Deserialize<'de> for KeyHash {
 }
 
 fn push_hex(text: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        text.push(HEX[usize::from(byte >> 4)]);
-        text.push(HEX[usize::from(byte & 15)]);
-    }
+    text.extend(bytes.iter().flat_map(|&byte| hex::pair(byte)));
 }
 
 #[cfg(test)]

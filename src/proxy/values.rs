@@ -3,6 +3,8 @@
 use bytes::{BufMut, BytesMut};
 use http::HeaderValue;
 
+use crate::model::hex;
+
 /// Enough for the values of some tens of requests.
 const PIECE: usize = 4 * 1024;
 
@@ -29,10 +31,7 @@ impl Values {
 
 /// Writes `bytes` as lowercase hex digits.
 pub(super) fn put_hex<const BYTES: usize>(buffer: &mut BytesMut, bytes: [u8; BYTES]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| HEX[usize::from(nibble & 15)];
-    let digits = bytes.map(|byte| [digit(byte >> 4), digit(byte)]);
-    buffer.put_slice(digits.as_flattened());
+    buffer.put_slice(bytes.map(hex::pair).as_flattened());
 }
 
 #[cfg(test)]
