@@ -14,7 +14,7 @@ use crate::compare::rounds::rotated;
 use crate::limit::Limit;
 use crate::peers::Api;
 use crate::progress::Progress;
-use crate::report::{Report, Section};
+use crate::report::{Files, Report, Section};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::source::{build_keygate, root};
 use crate::rig::{gateway, launch};
@@ -46,12 +46,8 @@ pub struct Against {
     /// The gateway of this tree; built if none is named.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// The report as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// A page with the figures.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 impl Against {
@@ -107,7 +103,7 @@ impl Against {
             plots: Vec::new(),
         });
         drop(progress);
-        report.write(self.json.as_deref(), self.html.as_deref())?;
+        report.write(&self.files)?;
         Ok(Outcome { text: report.text(), failure: None })
     }
 }

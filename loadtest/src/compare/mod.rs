@@ -20,7 +20,7 @@ use crate::limit::Limit;
 use crate::peers::keys::{self, Key};
 use crate::peers::{Api, Kind, Peer, Place, unverified};
 use crate::progress::Progress;
-use crate::report::{Report, Section};
+use crate::report::{Files, Report, Section};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::redis::Redis;
 use crate::rig::{gateway, launch, vitals};
@@ -63,12 +63,8 @@ pub struct Compare {
     /// The gateway to measure; the one beside this program if none is named, built if it is not there.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// The report as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// A page with the figures and plots.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// What is there before any peer is.
@@ -106,7 +102,7 @@ impl Compare {
         }
         report.sections.push(self.conditions(&skipped));
         drop(progress);
-        report.write(self.json.as_deref(), self.html.as_deref())?;
+        report.write(&self.files)?;
         Ok(Outcome { text: report.text(), failure: None })
     }
 

@@ -6,13 +6,24 @@ mod plots;
 mod svg;
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::{Serialize, Serializer};
 
 use crate::table;
 pub use machine::Machine;
+
+/// Where a report goes beside the terminal.
+#[derive(clap::Args, Clone)]
+pub struct Files {
+    /// What was measured goes into this file too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The report with its plots goes into this file, a page that needs nothing but itself.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
 
 #[derive(Serialize)]
 pub struct Report {
@@ -117,12 +128,12 @@ impl Report {
         text
     }
 
-    pub fn write(&self, json: Option<&Path>, html: Option<&Path>) -> anyhow::Result<()> {
-        if let Some(path) = json {
+    pub fn write(&self, files: &Files) -> anyhow::Result<()> {
+        if let Some(path) = &files.json {
             let write = || anyhow::Ok(serde_json::to_writer_pretty(File::create(path)?, self)?);
             write().with_context(|| format!("writing {}", path.display()))?;
         }
-        if let Some(path) = html {
+        if let Some(path) = &files.html {
             fs::write(path, html::page(self)).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())

@@ -36,16 +36,7 @@ impl Scenario for Churn {
         let all = [&kept_flat_out, &new_flat_out, &kept_at_rate, &new_at_rate];
         findings.section.table = Some(tell::table(all));
         findings.section.plots = vec![tell::percentiles([&kept_at_rate, &new_at_rate]), tell::cpu(all)];
-        for observed in all {
-            let amiss = tell::amiss(&observed.measured);
-            findings.expect(amiss == 0, || {
-                format!(
-                    "{}: {amiss} requests not as expected ({})",
-                    observed.name,
-                    tell::statuses(&observed.measured)
-                )
-            });
-        }
+        findings.expect_answers(all);
         Ok(findings)
     }
 }

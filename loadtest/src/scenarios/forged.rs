@@ -77,16 +77,7 @@ impl Scenario for Forged {
             tell::p99([&observed[4], &observed[5], &observed[7]]),
         ];
         findings.expect(reads == 0.0, || format!("{reads} reads of the store"));
-        for observed in &observed {
-            let amiss = tell::amiss(&observed.measured);
-            findings.expect(amiss == 0, || {
-                format!(
-                    "{}: {amiss} requests not as expected ({})",
-                    observed.name,
-                    tell::statuses(&observed.measured)
-                )
-            });
-        }
+        findings.expect_answers(&observed);
         Ok(findings)
     }
 }

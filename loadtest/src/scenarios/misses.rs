@@ -63,16 +63,7 @@ impl Scenario for Misses {
                 format!("{}: {reads} reads of the store for {answered} answers", observed.name)
             });
         }
-        for observed in all {
-            let amiss = tell::amiss(&observed.measured);
-            findings.expect(amiss == 0, || {
-                format!(
-                    "{}: {amiss} requests not as expected ({})",
-                    observed.name,
-                    tell::statuses(&observed.measured)
-                )
-            });
-        }
+        findings.expect_answers(all);
         Ok(findings)
     }
 }

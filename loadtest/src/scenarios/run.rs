@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::stage::Observed;
+use super::tell;
 use crate::Outcome;
 use crate::limit::Limit;
 use crate::progress::Progress;
-use crate::report::{Report, Section};
+use crate::report::{Files, Report, Section};
 use crate::rig::cores::{Cores, stay_on};
 use crate::rig::{gateway, launch};
 
@@ -29,12 +31,8 @@ pub struct Common {
     /// The gateway to measure; the one beside this program if none is named, built if it is not there.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// What was measured goes into this file too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The report with its plots goes into this file, a page that needs nothing but itself.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// Fail if something is not as keygate promises. Only counts and bounds are judged, never a time.
     #[arg(long)]
     assert: bool,
@@ -96,6 +94,16 @@ impl Findings {
             self.broken.push(format!("{}: {}", self.section.title, otherwise()));
         }
     }
+
+    /// Every request has to be answered, as it should be.
+    pub fn expect_answers<'a>(&mut self, observed: impl IntoIterator<Item = &'a Observed>) {
+        for Observed { name, measured, .. } in observed {
+            let amiss = tell::amiss(measured);
+            self.expect(amiss == 0, || {
+                format!("{name}: {amiss} requests not as expected ({})", tell::statuses(measured))
+            });
+        }
+    }
 }
 
 /// Runs what is given, tells of it, and judges it if that was asked for. From here on this thread, and what it starts,
@@ -127,7 +135,7 @@ pub fn begin(
         measure(&run)?.into_iter().map(|findings| (findings.section, findings.broken)).unzip();
     report.sections = sections;
     drop(progress);
-    report.write(common.json.as_deref(), common.html.as_deref())?;
+    report.write(&common.files)?;
     let broken = broken.concat();
     let mut text = report.text();
     for broken in &broken {

@@ -70,15 +70,7 @@ impl Scenario for SlowUpstream {
         let mut findings = Findings::new("Slow upstream", &words);
         findings.section.table = Some(tell::table(&observed));
         findings.section.plots = vec![tell::percentiles(&observed), tell::throughput(&observed)];
-        let within = &observed[0].measured;
-        findings.expect(tell::amiss(within) == 0, || {
-            format!(
-                "{}: {} requests not as expected ({})",
-                observed[0].name,
-                tell::amiss(within),
-                tell::statuses(within)
-            )
-        });
+        findings.expect_answers([&observed[0]]);
         let beyond = &observed[1].measured;
         findings.expect(
             beyond.failed == 0 && beyond.by_status.keys().all(|status| [200, 503].contains(status)),

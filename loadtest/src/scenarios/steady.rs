@@ -43,16 +43,7 @@ impl Scenario for Steady {
             tell::p99([&at_rate]),
         ];
         findings.expect(reads == 0.0, || format!("{reads} reads of the store for keys in memory"));
-        for observed in both {
-            let amiss = tell::amiss(&observed.measured);
-            findings.expect(amiss == 0, || {
-                format!(
-                    "{}: {amiss} requests not as expected ({})",
-                    observed.name,
-                    tell::statuses(&observed.measured)
-                )
-            });
-        }
+        findings.expect_answers(both);
         Ok(findings)
     }
 }

@@ -60,16 +60,7 @@ impl Scenario for Zipf {
         findings.section.table = Some(tell::table(observed));
         findings.section.plots =
             vec![tell::percentiles([&cold, &warm]), tell::cpu(observed), tell::p99([&cold, &warm])];
-        for observed in observed {
-            let amiss = tell::amiss(&observed.measured);
-            findings.expect(amiss == 0, || {
-                format!(
-                    "{}: {amiss} requests not as expected ({})",
-                    observed.name,
-                    tell::statuses(&observed.measured)
-                )
-            });
-        }
+        findings.expect_answers(observed);
         findings.expect(cold_reads <= distinct as f64, || {
             format!("{cold_reads} reads of the store for {distinct} different keys")
         });
