@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::model::Timestamp;
 
@@ -96,9 +96,9 @@ struct TimeOfDay {
 }
 
 impl TimeOfDay {
-    fn starting(at: Moment) -> TimeOfDay {
+    fn starting(offset_ms: i64) -> TimeOfDay {
         TimeOfDay {
-            offset_ms: AtomicI64::new(offset(at.wall, at.tick)),
+            offset_ms: AtomicI64::new(offset_ms),
             steered: AtomicU64::new(0),
             reached_ms: AtomicI64::new(i64::MIN),
         }
@@ -143,9 +143,13 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Reads both clocks once; from then on the machine's time of day is asked only to be compared.
+    /// Reads both clocks once; from then on the machine's time of day is asked only to be compared. Time of day is never
+    /// ahead of it, or a key would be refused before it expires: what passes between the two readings is lost, not won.
     pub fn start() -> SystemClock {
-        SystemClock { day: TimeOfDay::starting(Moment { tick: boottime(), wall: machine_time() }) }
+        let wall = clock_gettime(ClockId::Realtime);
+        let tick = boottime();
+        let offset_ns = nanos(wall) - i128::from(tick.as_nanos());
+        SystemClock { day: TimeOfDay::starting(offset_ns.div_euclid(1_000_000) as i64) }
     }
 
     /// It cannot be earlier than `floor`: somebody saw that time pass. For an embedded store, which has no other clock than
@@ -172,13 +176,15 @@ impl Clock for SystemClock {
 }
 
 fn machine_time() -> Timestamp {
-    let wall = clock_gettime(ClockId::Realtime);
-    Timestamp::from_millis(wall.tv_sec * 1_000 + wall.tv_nsec / 1_000_000)
+    Timestamp::from_millis(nanos(clock_gettime(ClockId::Realtime)).div_euclid(1_000_000) as i64)
 }
 
 fn boottime() -> Tick {
-    let time = clock_gettime(ClockId::Boottime);
-    Tick(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    Tick(nanos(clock_gettime(ClockId::Boottime)) as u64)
+}
+
+fn nanos(time: Timespec) -> i128 {
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
 /// A clock that stands still until it is told to move. For tests and models.
@@ -191,7 +197,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that stands at `epoch`.
     pub fn at(epoch: Timestamp) -> ManualClock {
-        let day = TimeOfDay::starting(Moment { tick: Tick(0), wall: epoch });
+        let day = TimeOfDay::starting(offset(epoch, Tick(0)));
         ManualClock { elapsed: Arc::new(AtomicU64::new(0)), day: Arc::new(day) }
     }
 
@@ -232,6 +238,18 @@ mod tests {
         assert!(second.wall >= first.wall);
         assert!(first.wall > Timestamp::from_millis(1_700_000_000_000));
         assert!(clock.machine_ahead_ms().abs() < 60_000);
+    }
+
+    #[test]
+    fn time_of_day_is_never_ahead_of_the_machine_that_it_was_started_by() {
+        for _ in 0..2_000 {
+            let clock = SystemClock::start();
+            // What has elapsed is cut off to whole milliseconds at other moments than time of day: look for a whole one.
+            for _ in 0..20 {
+                let read = clock.now().wall;
+                assert!(read <= machine_time());
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Last used: there after a flush, there after an orderly end, and never going backwards.
 
 use std::thread;
-use std::time::Duration;
 
 use crate::refusals::assert_refused;
-use crate::support::wait::{PATIENCE, eventually, rfc3339_in};
+use crate::support::wait::{PATIENCE, eventually, happened_since, moment};
 use crate::support::{Gateway, RedisServer, Request, Upstream};
 
 #[test]
@@ -13,14 +12,11 @@ fn a_use_is_seen_after_a_flush_and_a_key_that_was_not_used_shows_none() {
     let gateway = Gateway::builder().live(&upstream).flush_every_ms(50).start();
     let (used, unused) = (gateway.admin().create("live"), gateway.admin().create("live"));
     assert_eq!(gateway.admin().last_used(&used.id), None);
-    let before = rfc3339_in(Duration::ZERO);
+    let before = moment();
     gateway.use_key(&used.key).assert_forwarded();
     eventually("the use is written", PATIENCE, || gateway.admin().last_used(&used.id).is_some());
     let last_used = gateway.admin().last_used(&used.id).unwrap();
-    assert!(
-        last_used[..19] >= before[..19] && last_used <= rfc3339_in(Duration::from_secs(1)),
-        "{last_used}"
-    );
+    assert!(happened_since(before, &last_used), "{last_used}");
     assert_eq!(gateway.admin().last_used(&unused.id), None);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{assert_refused, usual};
-use crate::support::wait::rfc3339_in;
+use crate::support::wait::{has_passed, rfc3339_in};
 use crate::support::{Gateway, Request, Upstream, eventually, keys};
 
 #[test]
@@ -116,7 +116,7 @@ fn a_key_is_refused_from_its_expiry_date_on() {
         answer.status != 200
     });
     assert_refused(&answer, "key_expired");
-    assert!(rfc3339_in(Duration::ZERO) >= expires_at, "it was refused before its time");
+    assert!(has_passed(&expires_at), "it was refused before its time");
     let count = upstream.count();
     assert_refused(&gateway.use_key(&created.key), "key_expired");
     assert_eq!(upstream.count(), count);

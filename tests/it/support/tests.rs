@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::message::chunk;
 use super::proxy::Loss;
-use super::wait::{PATIENCE, full, moment, moment_of, rfc3339_in, wait_until};
+use super::wait::{PATIENCE, full, happened_since, has_passed, moment, moment_of, rfc3339_in, wait_until};
 use super::{
     Connection, DiskFault, Faults, Ran, RedisProxy, RedisServer, Request, Upstream, eventually, tool,
 };
@@ -252,8 +252,11 @@ fn a_clock_is_set_and_timers_run_on() {
 #[test]
 fn a_date_is_a_moment() {
     let now = moment();
-    let later = moment_of(&rfc3339_in(Duration::from_secs(5)));
-    assert!(later >= now + Duration::from_secs(5) && later < now + Duration::from_secs(6));
+    let date = rfc3339_in(Duration::from_secs(5));
+    let later = moment_of(&date);
+    assert!(later >= now + Duration::from_millis(4_999) && later < now + Duration::from_secs(6));
+    assert!(!has_passed(&date) && has_passed("2020-01-01T00:00:00Z"));
+    assert!(happened_since(now, &rfc3339_in(Duration::ZERO)) && !happened_since(now, &date));
     let end = moment() + Duration::from_millis(20);
     wait_until(end);
     assert!(moment() >= end);

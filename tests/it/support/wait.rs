@@ -59,13 +59,16 @@ pub fn moment() -> Moment {
 
 /// The moment of a date. One from before the clock was first read is its beginning.
 pub fn moment_of(rfc3339: &str) -> Moment {
-    let date: jiff::Timestamp = rfc3339.parse().unwrap_or_else(|_| panic!("not a date: {rfc3339}"));
-    let ahead = jiff::Timestamp::now().duration_until(date);
+    let ahead = jiff::Timestamp::now().duration_until(date(rfc3339));
     if ahead.is_negative() {
         moment().saturating_sub(ahead.unsigned_abs())
     } else {
         moment() + ahead.unsigned_abs()
     }
+}
+
+fn date(rfc3339: &str) -> jiff::Timestamp {
+    rfc3339.parse().unwrap_or_else(|_| panic!("not a date: {rfc3339}"))
 }
 
 /// Waits for what only the clock can tell: that a fault has lasted, that a deadline has passed.
@@ -85,9 +88,23 @@ pub fn timed<T>(action: impl FnOnce() -> T) -> (Duration, T) {
     (started.elapsed(), result)
 }
 
-/// Now and `later`, as RFC 3339.
+/// Now and `later`, as RFC 3339 in whole milliseconds, as keygate keeps dates.
 pub fn rfc3339_in(later: Duration) -> String {
-    (jiff::Timestamp::now() + later).to_string()
+    let then = (jiff::Timestamp::now() + later).as_millisecond();
+    jiff::Timestamp::from_millisecond(then).expect("it is soon").to_string()
+}
+
+/// Whether the moment of a date is over, by this machine's clock.
+pub fn has_passed(rfc3339: &str) -> bool {
+    date(rfc3339) <= jiff::Timestamp::now()
+}
+
+/// Whether a date of something that happened since `before` can be right. What a gateway that has just started
+/// on a busy machine knows of the fleet's time of day is not exact.
+pub fn happened_since(before: Moment, rfc3339: &str) -> bool {
+    const MARGIN: Duration = Duration::from_secs(1);
+    let then = moment_of(rfc3339);
+    then + MARGIN >= before && then <= moment() + MARGIN
 }
 
 /// Closed until it is opened, then open for ever.
