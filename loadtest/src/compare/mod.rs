@@ -35,6 +35,9 @@ const OTHER_KEYS: usize = 1_000;
 const LOAD: f64 = 0.7;
 /// After so long the run is over, whatever is left.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// How much of the measured core others may use in a round, and how often a round is tried until they do not.
+const QUIET: f64 = 0.02;
+const TRIES: usize = 3;
 const WARM_UP_S: u64 = 1;
 
 /// The options of the scenario.
@@ -277,8 +280,21 @@ impl<'a> Stage<'a> {
             .with_context(|| format!("a burst at {}", peer.kind.name()))
     }
 
-    /// One burst, and what the peer used for it.
+    /// A round in which the peer had its core for itself; of [`TRIES`] rounds the one in which it was disturbed least.
     fn round(&self, peer: &Peer, shape: &Shape<'_>, seconds: u64) -> anyhow::Result<rounds::Round> {
+        let mut best = self.try_round(peer, shape, seconds)?;
+        for _ in 1..TRIES {
+            if best.others <= QUIET {
+                break;
+            }
+            let again = self.try_round(peer, shape, seconds)?;
+            best = if again.others < best.others { again } else { best };
+        }
+        Ok(best)
+    }
+
+    /// One burst, and what the peer used for it.
+    fn try_round(&self, peer: &Peer, shape: &Shape<'_>, seconds: u64) -> anyhow::Result<rounds::Round> {
         let worked = || {
             let cores = self.cores.measured.iter();
             cores.map(|&core| vitals::core_seconds(core)).sum::<anyhow::Result<f64>>()

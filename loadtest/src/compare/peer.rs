@@ -12,6 +12,8 @@ pub struct Measured {
     pub rounds: Vec<Round>,
     /// Of CPU for a request to the floor's, of each round.
     pub ratio: Option<Spread>,
+    /// The same of the cheapest rounds of both: what disturbs only adds.
+    pub ratio_at_best: f64,
     pub at_own_rate: Option<Latency>,
     pub at_common_rate: Option<Latency>,
     /// Empty if they were not counted.
@@ -24,6 +26,7 @@ impl Measured {
             peer,
             rounds: Vec::new(),
             ratio: None,
+            ratio_at_best: f64::NAN,
             at_own_rate: None,
             at_common_rate: None,
             calls: Calls::new(),
@@ -39,6 +42,11 @@ impl Measured {
         self.median(|round| round.requests_per_second)
     }
 
+    /// Of the round in which a request cost least.
+    pub fn least_us(&self) -> f64 {
+        self.rounds.iter().map(Round::total_us).fold(f64::INFINITY, f64::min)
+    }
+
     pub fn total_us(&self) -> f64 {
         self.median(Round::total_us)
     }
@@ -47,8 +55,9 @@ impl Measured {
 /// Sets the ratio of each to the floor, if the floor was measured.
 pub fn against_the_floor(all: &mut [Measured]) {
     let floor = all.iter().find(|measured| measured.peer == Kind::Floor);
-    let Some(floor) = floor.map(|measured| measured.rounds.clone()) else { return };
+    let Some((floor, least_us)) = floor.map(|floor| (floor.rounds.clone(), floor.least_us())) else { return };
     for measured in all {
         measured.ratio = ratios(&measured.rounds, &floor);
+        measured.ratio_at_best = measured.least_us() / least_us;
     }
 }

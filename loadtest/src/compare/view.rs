@@ -18,6 +18,7 @@ pub fn cpu(peers: &[Measured]) -> Section {
         "ratio",
         "least",
         "greatest",
+        "at best",
         "requests/s",
         "its core",
         "others",
@@ -28,7 +29,8 @@ pub fn cpu(peers: &[Measured]) -> Section {
         let (user, system) = (peer.median(|round| round.user_us), peer.median(|round| round.system_us));
         let none = Spread { median: f64::NAN, min: f64::NAN, max: f64::NAN };
         let Spread { median, min, max } = peer.ratio.unwrap_or(none);
-        let cells = [user, system, peer.total_us(), median, min, max].map(|value| Cell::number(value, 2));
+        let cells = [user, system, peer.total_us(), median, min, max, peer.ratio_at_best]
+            .map(|value| Cell::number(value, 2));
         let more = [
             Cell::number(peer.requests_per_second(), 0),
             percent(peer.median(|round| round.busy)),
@@ -42,7 +44,7 @@ pub fn cpu(peers: &[Measured]) -> Section {
         });
     }
     let mut words = "Flat out, medians of the rounds. The ratio is to the kernel floor in the same round: its median, least and \
-                     greatest. Where a peer does not use its whole core, the load is at its end and not the peer. What \
+                     greatest; \"at best\" it is that of the cheapest rounds of both, whichever they were. Where a peer does not use its whole core, the load is at its end and not the peer. What \
                      others used of that core, at most, should be next to nothing: who has to share caches costs more."
         .to_owned();
     if let Some(Spread { median, min, max }) = verification(peers) {
