@@ -29,6 +29,12 @@ pub fn flat_out() -> Schedule {
     Schedule::FlatOut
 }
 
+/// So many, one after the other, `rate` a second.
+pub fn evenly(count: usize, rate: f64) -> Schedule {
+    let arrivals = (0..count).map(move |nth| Duration::from_secs_f64(nth as f64 / rate));
+    Schedule::Arrivals((Box::new(arrivals) as Box<dyn Iterator<Item = Duration>>).peekable())
+}
+
 /// So many, all due at the beginning.
 pub fn burst(count: usize) -> Schedule {
     Schedule::Arrivals(
@@ -91,6 +97,13 @@ mod tests {
     #[test]
     fn no_rate_is_no_arrival() {
         assert_eq!(poisson(0.0, Duration::from_secs(1), 1).next_due(), None);
+    }
+
+    #[test]
+    fn as_many_come_as_were_asked_for() {
+        let due: Vec<_> = evenly(5, 1000.0).left_over().collect();
+        assert_eq!(due, [0, 1, 2, 3, 4].map(Duration::from_millis));
+        assert_eq!(burst(3).left_over().collect::<Vec<_>>(), [Duration::ZERO; 3]);
     }
 
     #[test]

@@ -25,10 +25,11 @@ use run::{Common, Findings, Run, begin};
 /// One scenario, with what all have.
 #[derive(Args)]
 pub struct With<S: Args> {
-    #[command(flatten)]
-    common: Common,
+    // First, or its options would stand under the heading of the others.
     #[command(flatten)]
     scenario: S,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Subcommand)]

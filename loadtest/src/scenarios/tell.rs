@@ -71,15 +71,12 @@ fn over_time<'a>(
     observed: impl IntoIterator<Item = &'a Observed>,
     value: impl Fn(&Second) -> f64,
 ) -> Plot {
-    let series = |observed: &Observed| Series {
-        name: observed.name.clone(),
-        // The last may have begun only just before the end.
-        points: observed
-            .measured
-            .per_second
-            .iter()
-            .map(|second| (second.second as f64, value(second)))
-            .collect(),
+    let series = |observed: &Observed| {
+        let measured = &observed.measured;
+        // What is answered after the last whole second is no second.
+        let whole = measured.per_second.iter().take(measured.span.as_secs() as usize);
+        let points = whole.map(|second| (second.second as f64, value(second))).collect();
+        Series { name: observed.name.clone(), points }
     };
     let series = observed.into_iter().map(series).collect();
     Plot::Lines { title: title.to_owned(), x_axis: "s".to_owned(), y_axis: y_axis.to_owned(), series }

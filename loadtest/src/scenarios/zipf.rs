@@ -41,17 +41,27 @@ impl Scenario for Zipf {
         let cold_reads = stage.reads()? - reads_before;
         let distinct = Uses::zipf(all(), 1).distinct(cold.measured.answered as usize);
         stage.burst(run, "each key once", keys.len(), &mut Uses::in_turn(all()))?;
-        let memory = stage.gateway.process().resident_bytes()?;
+        let with_uses = stage.gateway.process().resident_bytes()?.saturating_sub(memory_before);
         let reads_before = stage.reads()?;
         let warm = stage.at(run, "all in memory", rate, run.span(SPAN_S), &mut uses)?;
         let warm_flat_out = stage.flat_out(run, "flat out, all in memory", &mut uses)?;
         let warm_reads = stage.reads()? - reads_before;
+        // Once more, in a gateway in which no use waits to be written: what a key alone takes.
+        let mut bare = unchecked_without_budget();
+        bare.push(("KEYGATE_USAGE__MAX_PENDING", "1".to_owned()));
+        stage.restart(run, &bare)?;
+        stage.warm(run, &mut first)?;
+        let memory_before = stage.gateway.process().resident_bytes()?;
+        stage.burst(run, "each key once", keys.len(), &mut Uses::in_turn(all()))?;
+        let memory = stage.gateway.process().resident_bytes()?;
         let each = memory.saturating_sub(memory_before) as f64 / f64::from(self.keys);
+        let with_uses = with_uses as f64 / f64::from(self.keys);
         let observed = [&flat_out, &cold, &warm, &warm_flat_out];
         let words = format!(
             "{} keys, of which the nth is used as often as 1/n says. From nothing in memory, {distinct} different keys were \
-             used and the store was read {cold_reads:.0} times; with all in memory, {warm_reads:.0} times. The gateway grew \
-             from {:.1} to {:.1} MiB: {each:.0} bytes a key, uses that wait to be written and all else included.",
+             used and the store was read {cold_reads:.0} times; with all in memory, {warm_reads:.0} times. A gateway in which no \
+             use waits to be written grew from {:.1} to {:.1} MiB with all keys in memory: {each:.0} bytes a key. With uses \
+             that wait, and all else that grows meanwhile, it was {with_uses:.0} bytes.",
             self.keys,
             tell::mebibytes(memory_before),
             tell::mebibytes(memory),
