@@ -14,20 +14,23 @@ use http::HeaderValue;
 use super::freshness::Loaded;
 use super::memory::{Cache, Entry, Mortal};
 
-/// What one entry weighs beside its team's name, in bytes, measured from the process.
-const ENTRY_BYTES: u32 = 400;
+/// What one entry weighs beside its team's name, in bytes: see `benches/memory.rs`.
+const ENTRY_BYTES: u32 = 416;
+
+/// The end of a key that has none.
+pub const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// A record as requests need it: decoded once, when it is loaded.
 #[derive(Debug)]
 pub struct CachedRecord {
     /// The key's public name.
     pub id: KeyId,
-    /// Its team, ready to be a header.
-    pub team: HeaderValue,
+    /// Its team, fit to stand in a header.
+    pub team: Box<str>,
     /// Live or Sandbox.
     pub environment: Environment,
-    /// From this moment on the key is refused: its expiry date, or the end of its grace.
-    pub ends_at: Option<Timestamp>,
+    /// From this moment on the key is refused: its expiry date, or the end of its grace; [`NEVER`] without either.
+    pub ends_at: Timestamp,
     /// Whether it was rotated, and opens only until its grace ends.
     pub in_grace: bool,
     /// Whether it was revoked.
@@ -51,13 +54,12 @@ impl CachedRecord {
     /// # Errors
     /// The team is not a header value; the admin API does not let such teams in.
     pub fn decode(record: &KeyRecord) -> Result<CachedRecord, UnusableRecord> {
-        let team =
-            HeaderValue::from_str(&record.team).map_err(|source| UnusableRecord { id: record.id, source })?;
+        HeaderValue::from_str(&record.team).map_err(|source| UnusableRecord { id: record.id, source })?;
         Ok(CachedRecord {
             id: record.id,
-            team,
+            team: record.team.as_str().into(),
             environment: record.environment,
-            ends_at: record.ends_at(),
+            ends_at: record.ends_at().unwrap_or(NEVER),
             in_grace: record.retires_at.is_some(),
             revoked: record.revoked_at.is_some(),
             refreshed: AtomicU64::new(0),
@@ -121,7 +123,9 @@ impl RecordCache {
             known: moka::sync::Cache::builder()
                 .max_capacity(capacity.max_bytes)
                 .weigher(|_, entry: &Arc<Entry<CachedRecord>>| ENTRY_BYTES + entry.record.team.len() as u32)
-                .time_to_live(capacity.ttl)
+                // By the last use and not by the load, which would take a list of its own: a key in use is loaded anew
+                // anyway, and how old a record may be is not for moka to say.
+                .time_to_idle(capacity.ttl)
                 .build_with_hasher(Default::default()),
             unknown: moka::sync::Cache::builder()
                 .max_capacity(capacity.unknown_entries)
@@ -133,6 +137,16 @@ impl RecordCache {
     /// How many known keys there are, about.
     pub fn entries(&self) -> u64 {
         self.known.entry_count()
+    }
+
+    /// How many bytes known keys take, as the cache counts them.
+    pub fn bytes(&self) -> u64 {
+        self.known.weighted_size()
+    }
+
+    /// Does at once what the cache does by and by, so that what it says of itself is exact.
+    pub fn catch_up(&self) {
+        self.known.run_pending_tasks();
     }
 
     /// The hash of the known key with this id. Looks at every one: for when the store cannot be asked.

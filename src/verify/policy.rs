@@ -6,8 +6,6 @@
 
 use std::marker::PhantomData;
 
-use http::HeaderValue;
-
 use crate::clock::Moment;
 use crate::model::{Denial, Environment, KeyHash, KeyId};
 
@@ -67,7 +65,7 @@ pub fn permit(verified: Verified, facts: &Facts) -> Result<Permit, Refused> {
     if record.revoked {
         return refused(Denial::KeyRevoked);
     }
-    if record.ends_at.is_some_and(|end| verified.at.wall >= end) {
+    if verified.at.wall >= record.ends_at {
         return refused(Denial::KeyExpired);
     }
     if record.environment != verified.spelled {
@@ -99,8 +97,8 @@ impl Permit {
         self.record().in_grace
     }
 
-    /// The key's team, ready to be a header.
-    pub fn team(&self) -> &HeaderValue {
+    /// The key's team, fit to stand in a header.
+    pub fn team(&self) -> &str {
         &self.record().team
     }
 

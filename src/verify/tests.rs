@@ -706,7 +706,7 @@ async fn keys_of_one_place_put_each_other_out_and_are_not_taken_for_each_other()
     let near = NearCache::with_places(1);
     for (key, team) in [(&first, "acme"), (&second, "umbrella"), (&first, "acme"), (&second, "umbrella")] {
         let verified = world.verifier.verify(key, &near, world.clock.now()).await.unwrap();
-        assert_eq!(verified.entry.record.team, team);
+        assert_eq!(&*verified.entry.record.team, team);
     }
     world.revoke(&first);
     let facts = Facts { serves_live: true, serves_sandbox: true };
