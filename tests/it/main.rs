@@ -11,6 +11,7 @@ mod after_death;
 mod canary;
 mod cli;
 mod clients;
+mod cost;
 mod credentials;
 mod demo;
 mod environments;

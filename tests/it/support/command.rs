@@ -14,7 +14,12 @@ pub const KEYGATE: &str = env!("CARGO_BIN_EXE_keygate");
 
 /// `keygate` with nothing of our own environment but what finds programs and files.
 pub fn keygate() -> Command {
-    let mut command = Command::new(KEYGATE);
+    bare(KEYGATE)
+}
+
+/// A program with nothing of our own environment but what finds programs and files.
+pub fn bare(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.env_clear();
     for name in ["PATH", "HOME", "TMPDIR"] {
         if let Some(value) = std::env::var_os(name) {

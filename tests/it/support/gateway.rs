@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::admin::{Admin, Metrics};
-use super::command::{Ran, keygate};
+use super::command::{KEYGATE, Ran, bare, keygate};
 use super::faults::Faults;
 use super::http::{Answer, Connection, Request};
 use super::process::Process;
@@ -34,7 +34,8 @@ impl Gateway {
     pub fn builder() -> GatewayBuilder {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let store = format!("sqlite:{}", directory.path().join("keygate.sqlite").display());
-        GatewayBuilder { directory, settings: Vec::new(), flags: Vec::new() }
+        let program = vec![KEYGATE.to_owned()];
+        GatewayBuilder { directory, program, patience: PATIENCE, settings: Vec::new(), flags: Vec::new() }
             .set("KEYGATE_LISTEN", "127.0.0.1:0")
             .set("KEYGATE_ADMIN_LISTEN", "127.0.0.1:0")
             .set("KEYGATE_ADMIN_TOKEN", TOKEN)
@@ -153,6 +154,8 @@ impl Gateway {
 /// A gateway to be.
 pub struct GatewayBuilder {
     directory: TempDir,
+    program: Vec<String>,
+    patience: Duration,
     settings: Vec<(String, String)>,
     flags: Vec<String>,
 }
@@ -167,6 +170,14 @@ impl GatewayBuilder {
 
     pub fn unset(mut self, name: &str) -> GatewayBuilder {
         self.settings.retain(|(present, _)| present != name);
+        self
+    }
+
+    /// Runs `binary` under a program that makes it slow.
+    pub fn under(mut self, program: Vec<String>, binary: &Path, patience: Duration) -> GatewayBuilder {
+        self.program = program;
+        self.program.push(binary.display().to_string());
+        self.patience = patience;
         self
     }
 
@@ -211,23 +222,25 @@ impl GatewayBuilder {
 
     /// `keygate serve` with these settings, to be run by the caller.
     pub fn command(&self, subcommand: &str) -> std::process::Command {
-        let mut command = keygate();
-        command.arg(subcommand).args(&self.flags).current_dir(self.directory.path());
+        let [program, arguments @ ..] = self.program.as_slice() else { unreachable!("there is one") };
+        let mut command = bare(program);
+        command.args(arguments).arg(subcommand).args(&self.flags).current_dir(self.directory.path());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Gateway {
+        let patience = self.patience;
         let gateway = self.start_unready();
-        gateway.wait_until_ready();
+        eventually("the gateway is ready", patience, || gateway.admin().readyz() == Some(200));
         gateway
     }
 
     /// Starts it and waits until it listens.
     pub fn start_unready(self) -> Gateway {
-        let mut process = Process::start(&mut self.command("serve"), "keygate");
-        let [address, admin] = eventually_some("the gateway listens", PATIENCE, || {
+        let mut process = Process::start(&mut self.command("serve"), &self.program[0]);
+        let [address, admin] = eventually_some("the gateway listens", self.patience, || {
             if let Some(status) = process.exit_status() {
                 panic!("the gateway ended before it listened: {status}");
             }
