@@ -32,7 +32,7 @@ use super::headers::Client;
 use stream::WatchedStream;
 use watch::{Overdue, Watch};
 
-pub(super) use rounds::{Patience, Rounds};
+pub(super) use rounds::{Patience, Rounds, Tidy};
 pub(super) use watch::Busy;
 
 /// What hyper may hold of a connection's bytes in memory, each way.
