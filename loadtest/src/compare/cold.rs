@@ -14,6 +14,9 @@ pub const PEERS: [Kind; 2] = [Kind::NginxLua, Kind::Keygate];
 /// Of a round.
 const KEYS: usize = 10_000;
 
+/// A round, in words.
+pub const LENGTH: &str = "10,000 requests";
+
 /// How many keys the peers have to know.
 pub fn keys(rounds: usize) -> usize {
     // One round more, in which connections are made.
@@ -65,7 +68,7 @@ fn section(kinds: &[Kind], rounds: &[Vec<Round>]) -> Section {
         table.row(kind.name(), cells);
     }
     let words = format!(
-        "{KEYS} requests a round, each with a key that the peer has never seen and its Redis has; medians of the rounds. The \
+        "{LENGTH} a round, each with a key that the peer has never seen and its Redis has; medians of the rounds. The \
          ratio is to the first row. Where a peer does not use its whole core, it waits for Redis, which shares the other \
          core with load and upstream."
     );

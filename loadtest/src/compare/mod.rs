@@ -136,9 +136,10 @@ impl Compare {
     /// How it was measured, and who was not.
     fn conditions(&self, skipped: &[String]) -> Section {
         let Compare { rounds, seconds, connections, .. } = self;
-        let generator = if burst::has_wrk() { "wrk" } else { "the built-in generator" };
+        let generator = if burst::has_wrk() && !self.cold { "wrk" } else { "the built-in generator" };
+        let length = if self.cold { cold::LENGTH.to_owned() } else { format!("{seconds} s") };
         let mut words = format!(
-            "{rounds} rounds of {seconds} s with {connections} connections, flat out by {generator}. Peers have one core and \
+            "{rounds} rounds of {length} with {connections} connections, flat out by {generator}. Peers have one core and \
              one worker, load and upstream the others."
         );
         for who in skipped {
