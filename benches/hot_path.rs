@@ -21,9 +21,8 @@ use keygate::store::KeyStore;
 use keygate::store::sqlite::SqliteStore;
 use keygate::usage::{Usage, Use};
 use keygate::verify::cache::Capacity;
-use keygate::verify::near::NearCache;
 use keygate::verify::policy::{self, Facts, Permit};
-use keygate::verify::{Verifier, VerifierSettings};
+use keygate::verify::{Near, Verifier, VerifierSettings};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -40,7 +39,8 @@ struct World {
     usage: Usage,
     clock: Arc<dyn Clock>,
     keys: Vec<ApiKey>,
-    _runtime: Runtime,
+    /// A record that is due is looked up again there.
+    runtime: Runtime,
     _directory: TempDir,
 }
 
@@ -67,13 +67,7 @@ impl World {
             unchecked_per_second: 1,
             unchecked_at_once: 1,
         };
-        let verifier = Verifier::new(
-            Arc::clone(&store),
-            &settings,
-            Arc::clone(&clock),
-            Arc::clone(&metrics),
-            runtime.handle().clone(),
-        );
+        let verifier = Verifier::new(Arc::clone(&store), &settings, Arc::clone(&clock), Arc::clone(&metrics));
         let keys = runtime.block_on(async {
             verifier.refresh_fleet().await.expect("a file does not fail");
             verifier.attended(clock.now().tick);
@@ -87,18 +81,15 @@ impl World {
             });
             written.buffer_unordered(64).collect::<Vec<_>>().await;
             for key in &keys {
-                verifier
-                    .verify(key, &NearCache::default(), clock.now())
-                    .await
-                    .expect("the key was put there");
+                verifier.verify(key, &verifier.near(), clock.now()).await.expect("the key was put there");
             }
             keys
         });
         let usage = Usage::new(1_000_000, metrics);
-        World { verifier, usage, clock, keys, _runtime: runtime, _directory: directory }
+        World { verifier, usage, clock, keys, runtime, _directory: directory }
     }
 
-    fn permit(&self, key: &ApiKey, near: &NearCache) -> Permit {
+    fn permit(&self, key: &ApiKey, near: &Near) -> Permit {
         let verified = self.verifier.verify(key, near, self.clock.now()).now_or_never();
         let verified = verified.expect("a hit does not wait").expect("the key is good");
         policy::permit(verified, &FACTS).expect("the key is good")
@@ -123,7 +114,7 @@ fn sha_256_of_a_key(bencher: Bencher) {
 fn verify_on_a_hit(bencher: Bencher) {
     let world = &*WORLD;
     let mut at = 0;
-    let near = NearCache::default();
+    let (near, _runtime) = (world.verifier.near(), world.runtime.enter());
     bencher.bench_local(|| {
         let key = world.next(&mut at);
         black_box(world.verifier.verify(key, &near, world.clock.now()).now_or_never())
@@ -134,14 +125,14 @@ fn verify_on_a_hit(bencher: Bencher) {
 #[divan::bench(sample_size = 1_000)]
 fn verify_on_a_hit_of_one_key(bencher: Bencher) {
     let world = &*WORLD;
-    let (key, near) = (&world.keys[0], NearCache::default());
+    let (key, near, _runtime) = (&world.keys[0], world.verifier.near(), world.runtime.enter());
     bencher.bench_local(|| black_box(world.verifier.verify(key, &near, world.clock.now()).now_or_never()));
 }
 
 #[divan::bench(sample_size = 1_000)]
 fn verify_and_permit(bencher: Bencher) {
     let world = &*WORLD;
-    let (mut at, near) = (0, NearCache::default());
+    let (mut at, near, _runtime) = (0, world.verifier.near(), world.runtime.enter());
     bencher.bench_local(|| black_box(world.permit(world.next(&mut at), &near).key_id()));
 }
 
@@ -156,7 +147,7 @@ fn check_of_a_forged_key(bencher: Bencher) {
 #[divan::bench(sample_size = 1_000)]
 fn note_of_a_use(bencher: Bencher) {
     let world = &*WORLD;
-    let near = NearCache::default();
+    let near = world.verifier.near();
     let ids: Vec<KeyId> = world.keys.iter().map(|key| world.permit(key, &near).key_id()).collect();
     let mut at = 0;
     bencher.bench_local(|| {
@@ -181,7 +172,7 @@ fn credential_extraction(bencher: Bencher) {
 #[divan::bench(sample_size = 1_000)]
 fn header_hygiene(bencher: Bencher) {
     let world = &*WORLD;
-    let permit = world.permit(&world.keys[0], &NearCache::default());
+    let permit = world.permit(&world.keys[0], &world.verifier.near());
     let headers = request_headers(&world.keys[0]);
     let (client, mut values) = (Client::at(IpAddr::V4(Ipv4Addr::LOCALHOST)), Values::default());
     bencher.with_inputs(|| headers.clone()).bench_local_values(|mut headers| {

@@ -86,7 +86,7 @@ pub fn check(config: &Config) -> Vec<(String, Result<String, StartError>)> {
     }
 }
 
-/// The runtime of everything that is not a client's request: admin, feed, flusher, loads.
+/// The runtime of everything that is not a client's request: admin, feed, flusher.
 fn control_runtime() -> Result<Runtime, StartError> {
     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build();
     runtime.map_err(StartError::Runtime)
@@ -129,7 +129,6 @@ impl Gatehouse {
             &verifier_settings(&config),
             Arc::clone(&clock),
             Arc::clone(&metrics),
-            tokio::runtime::Handle::current(),
         ));
         let sink: Arc<dyn FeedSink> = Arc::clone(&verifier) as Arc<dyn FeedSink>;
         let progress = opened.start_feed(&verifier, &clock, &metrics, ended(stopped.clone()));

@@ -14,9 +14,8 @@ use crate::clock::{Clock, Moment};
 use crate::model::{Denial, KeyFormat, KeyId};
 use crate::observe::{Metrics, Outcome, RequestScope};
 use crate::usage::{Usage, Use};
-use crate::verify::near::NearCache;
 use crate::verify::policy::Permit;
-use crate::verify::{Verifier, policy};
+use crate::verify::{Near, Verifier, policy};
 
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Busy;
@@ -34,7 +33,7 @@ pub use super::framing::HeadLimits;
 /// Serves the requests of one worker.
 pub struct Gateway {
     upstreams: Upstreams,
-    near: NearCache,
+    near: Near,
     shared: Arc<Shared>,
     random: RefCell<fastrand::Rng>,
     values: RefCell<Values>,
@@ -66,11 +65,11 @@ pub struct Limits {
 }
 
 impl Gateway {
-    /// A gateway in front of `upstreams`.
+    /// A gateway in front of `upstreams`. Must be called on its worker's runtime.
     pub fn new(upstreams: Upstreams, shared: Arc<Shared>) -> Gateway {
         Gateway {
             upstreams,
-            near: NearCache::default(),
+            near: shared.verifier.near(),
             shared,
             random: RefCell::new(fastrand::Rng::new()),
             values: RefCell::default(),

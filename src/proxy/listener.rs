@@ -89,7 +89,7 @@ impl Workers {
                 match runtime {
                     Ok(runtime) => {
                         drop(tell.send(Ok(())));
-                        runtime.block_on(desk.work(Rc::new(gateway())));
+                        runtime.block_on(async move { desk.work(Rc::new(gateway())).await });
                     }
                     Err(error) => drop(tell.send(Err(error))),
                 }

@@ -12,6 +12,7 @@ pub mod redis;
 pub mod sqlite;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +29,12 @@ use crate::model::{
 pub trait KeyStore: Send + Sync + 'static {
     /// The record of a hash; `None` only if the store certainly has none. One round trip.
     async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// The same store by a way of its own for the runtime that calls, which nothing has to leave to ask it. `None` where that
+    /// is no gain. Must be called within a tokio runtime, and used there.
+    fn nearby(&self) -> Option<Arc<dyn KeyStore>> {
+        None
+    }
 
     /// The record of an id, with its last use.
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError>;

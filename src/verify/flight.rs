@@ -1,11 +1,11 @@
 //! One load a key at a time, however many wait for it.
 //!
-//! A load runs as a task of its own: the request that caused it may go away without harm to the others that wait.
+//! A load runs as a task of its own, on the runtime of whoever began it: the request that caused it may go away without harm
+//! to the others that wait, and for the one that waits nothing crosses from thread to thread.
 //! Who joins a load that began earlier must judge its answer by its note, for it may be older than the request.
 
 use std::future::Future;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::model::KeyHash;
@@ -15,7 +15,6 @@ use super::board::Board;
 /// Loads under way, by key. `T` is what a load brings.
 pub struct Flights<T: Clone> {
     board: Board<watch::Receiver<Option<T>>>,
-    runtime: Handle,
 }
 
 /// The load ended without an answer: it panicked, or its runtime is shutting down.
@@ -24,9 +23,9 @@ pub struct Flights<T: Clone> {
 pub struct Lost;
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
-    /// Loads run on `runtime`.
-    pub fn on(runtime: Handle) -> Flights<T> {
-        Flights { board: Board::new(), runtime }
+    /// No load is under way.
+    pub fn new() -> Flights<T> {
+        Flights { board: Board::new() }
     }
 
     /// The answer of the load of `hash` that is under way, or else of a new one, which `load` begins.
@@ -47,6 +46,9 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     }
 
     /// Has `hash` loaded, as [`Flights::join`] does, without waiting for it. The way to the answer.
+    ///
+    /// # Panics
+    /// There is no tokio runtime here.
     pub fn start<F>(
         &self,
         hash: KeyHash,
@@ -61,7 +63,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             Some((answer, (load, tell)))
         })?;
         if let Some(((load, tell), landing)) = begun {
-            self.runtime.spawn(async move {
+            tokio::spawn(async move {
                 let brought = load.await;
                 drop(landing);
                 tell.send_replace(Some(brought));
@@ -90,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn however_many_wait_there_is_one_load() {
-        let flights = Arc::new(Flights::on(Handle::current()));
+        let flights = Arc::new(Flights::new());
         let loads = Arc::new(AtomicUsize::new(0));
         let gate = Arc::new(Semaphore::new(0));
         let waiters: Vec<_> = (0..1_000)
@@ -117,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_outlives_the_request_that_caused_it() {
-        let flights = Arc::new(Flights::on(Handle::current()));
+        let flights = Arc::new(Flights::new());
         let gate = Arc::new(Semaphore::new(0));
         let first = tokio::spawn({
             let (flights, gate) = (Arc::clone(&flights), Arc::clone(&gate));
@@ -134,15 +136,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_is_declined_is_none_and_leaves_no_trace() {
-        let flights: Flights<u8> = Flights::on(Handle::current());
+        let flights: Flights<u8> = Flights::new();
         let decline = || None::<std::future::Ready<u8>>;
         assert_eq!(flights.join(HASH, decline).await, Ok(None));
         assert!(flights.board.is_empty());
     }
 
     #[tokio::test]
+    async fn a_load_that_ends_with_its_runtime_is_lost_and_the_next_one_is_new() {
+        let flights: Arc<Flights<u8>> = Arc::new(Flights::new());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let begun = {
+            let _on = runtime.enter();
+            flights.start(HASH, || Some(std::future::pending()))
+        };
+        assert!(begun.is_some());
+        let joined = tokio::spawn({
+            let flights = Arc::clone(&flights);
+            async move { flights.join(HASH, || Some(async { 1 })).await }
+        });
+        tokio::task::yield_now().await;
+        runtime.shutdown_background();
+        assert_eq!(joined.await.unwrap(), Err(Lost));
+        assert_eq!(flights.join(HASH, || Some(async { 3 })).await, Ok(Some(3)));
+    }
+
+    #[tokio::test]
     async fn a_load_that_panics_is_lost_and_the_next_one_is_new() {
-        let flights: Flights<u8> = Flights::on(Handle::current());
+        let flights: Flights<u8> = Flights::new();
         let panics = || Some(async { panic!("on purpose") });
         assert_eq!(flights.join(HASH, panics).await, Err(Lost));
         assert_eq!(flights.join(HASH, || Some(async { 3 })).await, Ok(Some(3)));

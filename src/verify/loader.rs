@@ -51,6 +51,14 @@ impl Loader {
         Loader { store, memory, clock, metrics }
     }
 
+    /// The same, by the way to the store that the current runtime has for itself.
+    pub(super) fn nearby(&self) -> Loader {
+        match self.store.nearby() {
+            Some(store) => Loader { store, ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
     /// Begins a load. The note is taken by this call, before the future is polled and so before the store is asked.
     pub(super) fn load(&self, hash: KeyHash) -> impl Future<Output = Brought> + Send + 'static {
         let loaded = self.memory.begin_load(self.clock.now().tick);

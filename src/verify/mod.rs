@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment, Tick};
@@ -84,6 +83,14 @@ pub struct Verifier {
     metrics: Arc<Metrics>,
 }
 
+/// What one worker has for itself.
+pub struct Near {
+    /// The keys that it has in use.
+    cache: NearCache,
+    /// Its way to the store.
+    loader: Loader,
+}
+
 /// A key that is in the store, with a record that may be used now. Whether it opens anything is for
 /// [`policy`] to say.
 #[derive(Clone, Debug)]
@@ -126,13 +133,12 @@ struct Spelling {
 }
 
 impl Verifier {
-    /// A verifier that knows nothing yet. Loads run on `runtime`.
+    /// A verifier that knows nothing yet. A load runs on the runtime of the request that causes it.
     pub fn new(
         store: Arc<dyn KeyStore>,
         settings: &VerifierSettings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-        runtime: Handle,
     ) -> Verifier {
         let limits = |ttl| Limits { ttl, max_staleness: settings.max_staleness };
         let capacity = settings.capacity;
@@ -141,7 +147,7 @@ impl Verifier {
         let loader = Loader::new(store, Arc::clone(&memory), Arc::clone(&clock), Arc::clone(&metrics));
         Verifier {
             memory,
-            flights: Flights::on(runtime),
+            flights: Flights::new(),
             unchecked: Budget::new(settings.unchecked_per_second, settings.unchecked_at_once),
             fleet: Fleet::new(loader.clone(), Arc::clone(&clock)),
             loader,
@@ -155,6 +161,11 @@ impl Verifier {
         }
     }
 
+    /// What a worker has for itself. Must be called on its runtime.
+    pub fn near(&self) -> Near {
+        Near { cache: NearCache::default(), loader: self.loader.nearby() }
+    }
+
     /// Verifies a key, for a worker that has `near` for itself. The request starts here: what was applied before is honoured.
     /// What is remembered is looked at before this returns, and only what is rare is left to wait for.
     ///
@@ -164,16 +175,27 @@ impl Verifier {
     pub fn verify<'a>(
         &'a self,
         key: &'a ApiKey,
+        near: &'a Near,
+        now: Moment,
+    ) -> impl Future<Output = Result<Verified, Refused>> + use<'a> {
+        self.verify_by(&near.loader, key, &near.cache, now)
+    }
+
+    fn verify_by<'a>(
+        &'a self,
+        loader: &'a Loader,
+        key: &'a ApiKey,
         near: &NearCache,
         now: Moment,
     ) -> impl Future<Output = Result<Verified, Refused>> + use<'a> {
         let hash = key.hash();
-        self.decide(key, hash, near.recall(&self.memory, &hash, now.tick), now)
+        self.decide(loader, key, hash, near.recall(&self.memory, &hash, now.tick), now)
     }
 
     /// Goes on from what is remembered of a key.
     async fn decide(
         &self,
+        loader: &Loader,
         key: &ApiKey,
         hash: KeyHash,
         recalled: Recalled<Held>,
@@ -188,10 +210,10 @@ impl Verifier {
                 return match self.attention(&verified, now.tick) {
                     Attention::None => Ok(verified),
                     Attention::Refresh => {
-                        self.refresh(hash);
+                        self.refresh(loader, hash);
                         Ok(verified)
                     }
-                    Attention::Revalidate => Box::pin(self.revalidate(verified)).await,
+                    Attention::Revalidate => Box::pin(self.revalidate(loader, verified)).await,
                 };
             }
             Recalled::Stale => Lookup::Stale,
@@ -203,7 +225,7 @@ impl Verifier {
             checked: looked == Lookup::Stale || self.fleet.made(key),
         };
         // Boxed, as everything that is rare: a future is moved about with room for all that it might become.
-        Box::pin(self.look_up(hash, spelling, looked)).await
+        Box::pin(self.look_up(loader, hash, spelling, looked)).await
     }
 
     /// Judges a permit once more, for a request that had to wait before its head could be written.
@@ -215,7 +237,7 @@ impl Verifier {
         let fresh = if self.memory.is_usable(hash, entry, self.clock.now().tick) {
             Verified { at: self.clock.now(), ..permit.verified().clone() }
         } else {
-            self.look_up_again(*hash, *spelled).await?
+            self.look_up_again(&self.loader, *hash, *spelled).await?
         };
         policy::permit(fresh, permit.facts()).map(drop)
     }
@@ -284,12 +306,12 @@ impl Verifier {
 
     /// Has a record looked up again before it has to be. Nobody waits for the answer.
     #[cold]
-    fn refresh(&self, hash: KeyHash) {
+    fn refresh(&self, loader: &Loader, hash: KeyHash) {
         if !self.may_look_up(self.clock.now().tick) {
             return;
         }
         let begin = || {
-            let (load, metrics) = (self.loader.load(hash), Arc::clone(&self.metrics));
+            let (load, metrics) = (loader.load(hash), Arc::clone(&self.metrics));
             Some(async move {
                 let brought = load.await;
                 metrics.refreshed(if brought.is_ok() { Refresh::Done } else { Refresh::Failed });
@@ -302,10 +324,10 @@ impl Verifier {
     /// The feed is in doubt: the store is asked, and what it says holds. Where it does not answer, the record serves on
     /// within the rule.
     #[cold]
-    async fn revalidate(&self, verified: Verified) -> Result<Verified, Refused> {
+    async fn revalidate(&self, loader: &Loader, verified: Verified) -> Result<Verified, Refused> {
         let Verified { hash, spelled, ref entry, .. } = verified;
         // It was in the store when it was loaded, so asking again is not a guess.
-        let answered = self.load(hash, true).await;
+        let answered = self.load(loader, hash, true).await;
         let at = self.clock.now();
         let now = at.tick;
         entry.record.look_at(now);
@@ -314,23 +336,34 @@ impl Verifier {
             if self.memory.is_usable(&hash, entry, now) {
                 return Ok(Verified { at, ..verified });
             }
-            return self.look_up_again(hash, spelled).await;
+            return self.look_up_again(loader, hash, spelled).await;
         };
         self.metrics.refreshed(Refresh::Done);
         match self.memory.settle(&hash, answer, now) {
             Some(Settled::Known(entry)) => Ok(Verified { hash, spelled, entry: Held::Shared(entry), at }),
             Some(Settled::Unknown) => Err(Denial::KeyUnknown.into()),
-            None => self.look_up_again(hash, spelled).await,
+            None => self.look_up_again(loader, hash, spelled).await,
         }
     }
 
     /// As [`Verifier::look_up`], for a key that was in the store a moment ago: asking again is not a guess, check or no check.
-    async fn look_up_again(&self, hash: KeyHash, spelled: Environment) -> Result<Verified, Refused> {
-        self.look_up(hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await
+    async fn look_up_again(
+        &self,
+        loader: &Loader,
+        hash: KeyHash,
+        spelled: Environment,
+    ) -> Result<Verified, Refused> {
+        self.look_up(loader, hash, Spelling { environment: spelled, checked: true }, Lookup::Stale).await
     }
 
     /// What is behind the cache: what is known to be dead or unknown, else the store.
-    async fn look_up(&self, hash: KeyHash, spelling: Spelling, looked: Lookup) -> Result<Verified, Refused> {
+    async fn look_up(
+        &self,
+        loader: &Loader,
+        hash: KeyHash,
+        spelling: Spelling,
+        looked: Lookup,
+    ) -> Result<Verified, Refused> {
         if let Some(death) = self.memory.death(&hash) {
             self.metrics.looked_up(looked);
             return Err(Refused { denial: Denial::KeyRevoked, key_id: death.id });
@@ -341,7 +374,7 @@ impl Verifier {
         }
         self.metrics.looked_up(looked);
         for _ in 0..=RELOADS {
-            let answer = self.load(hash, spelling.checked).await?;
+            let answer = self.load(loader, hash, spelling.checked).await?;
             let at = self.clock.now();
             match self.memory.settle(&hash, answer, at.tick) {
                 Some(Settled::Known(entry)) => {
@@ -357,7 +390,12 @@ impl Verifier {
     }
 
     /// One load, or the one under way. A key without a check needs the fleet's leave and a part of their budget.
-    async fn load(&self, hash: KeyHash, checked: bool) -> Result<Answer<CachedRecord>, Denial> {
+    async fn load(
+        &self,
+        loader: &Loader,
+        hash: KeyHash,
+        checked: bool,
+    ) -> Result<Answer<CachedRecord>, Denial> {
         let asked_at = self.clock.now().tick;
         if !self.fleet.is_known() || !self.may_look_up(asked_at) {
             return Err(Denial::VerificationUnavailable);
@@ -367,14 +405,18 @@ impl Verifier {
         }
         let load = || {
             let allowance = if checked { None } else { Some(self.unchecked.spend(asked_at)?) };
-            let load = self.loader.load(hash);
+            let load = loader.load(hash);
             Some(async move {
                 let brought = load.await;
                 drop(allowance);
                 brought
             })
         };
-        let brought = self.flights.join(hash, load).await;
+        let mut brought = self.flights.join(hash, load).await;
+        if brought.is_err() {
+            // It ended with the worker that began it, which was done before this one.
+            brought = self.flights.join(hash, load).await;
+        }
         self.metrics.verified(Source::Store, self.clock.now().tick.since(asked_at));
         match brought {
             Ok(Some(Ok(answer))) => Ok(answer),

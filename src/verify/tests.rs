@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 use super::policy::{Facts, permit};
@@ -119,6 +118,7 @@ struct World {
     clock: ManualClock,
     format: KeyFormat,
     /// Of the worker that decides, so that whatever holds of the verifier is seen to hold behind it.
+    loader: Loader,
     near: StdMutex<NearCache>,
 }
 
@@ -151,13 +151,13 @@ impl World {
             &settings,
             Arc::new(clock.clone()),
             Arc::new(Metrics::new()),
-            Handle::current(),
         ));
         verifier.refresh_fleet().await.unwrap();
         verifier.attended(clock.now().tick);
         Shard::all().for_each(|shard| verifier.current(shard, clock.now().tick));
         let format = KeyFormat::new("sk").unwrap();
-        World { store, verifier, clock, format, near: StdMutex::default() }
+        let loader = verifier.near().loader;
+        World { store, verifier, clock, format, loader, near: StdMutex::default() }
     }
 
     fn key(&self, n: u8) -> ApiKey {
@@ -206,7 +206,8 @@ impl World {
     async fn decide(&self, key: &ApiKey) -> Result<(), Denial> {
         let facts = Facts { serves_live: true, serves_sandbox: true };
         let decided = async {
-            let verifying = self.verifier.verify(key, &self.near.lock().unwrap(), self.clock.now());
+            let verifying =
+                self.verifier.verify_by(&self.loader, key, &self.near.lock().unwrap(), self.clock.now());
             permit(verifying.await?, &facts).map(drop)
         };
         decided.await.map_err(|refused: Refused| refused.denial)
@@ -246,6 +247,28 @@ impl World {
     fn asked(&self) -> usize {
         self.store.asked.load(Ordering::SeqCst)
     }
+}
+
+#[tokio::test]
+async fn a_load_that_ends_with_another_worker_is_begun_anew() {
+    let world = Arc::new(World::new(0, false).await);
+    world.put(&world.key(1));
+    let worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let first = worker.spawn({
+        let world = Arc::clone(&world);
+        async move { world.decide(&world.key(1)).await }
+    });
+    world.until_asked(1).await;
+    let second = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.decide(&world.key(1)).await }
+    });
+    tokio::task::yield_now().await;
+    worker.shutdown_background();
+    assert!(first.await.is_err(), "its worker is gone");
+    world.store.gate.add_permits(OPEN);
+    assert_eq!(second.await.unwrap(), Ok(()));
+    assert_eq!(world.asked(), 2);
 }
 
 #[tokio::test]
@@ -459,7 +482,7 @@ async fn a_refusal_of_a_dead_key_says_whose_it_is() {
     world.put(&world.key(1));
     world.revoke(&world.key(1));
     let refused =
-        world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap_err();
+        world.verifier.verify(&world.key(1), &world.verifier.near(), world.clock.now()).await.unwrap_err();
     assert_eq!(refused, Refused { denial: Denial::KeyRevoked, key_id: Some(id) });
     assert_eq!(world.verifier.hash_of(&id), None, "and it is not remembered any more");
     world.put(&world.key(2));
@@ -613,7 +636,7 @@ async fn a_permit_is_judged_again_after_a_wait() {
     world.put(&world.key(1));
     let facts = Facts { serves_live: true, serves_sandbox: true };
     let verified =
-        world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap();
+        world.verifier.verify(&world.key(1), &world.verifier.near(), world.clock.now()).await.unwrap();
     let policy::Permit::Live(permit) = permit(verified, &facts).unwrap() else {
         panic!("a live key has a live permit")
     };
@@ -632,7 +655,7 @@ async fn a_key_that_expires_while_its_request_waits_is_refused() {
     world.store.records.lock().unwrap().get_mut(&world.key(1).hash()).unwrap().expires_at = Some(soon);
     let facts = Facts { serves_live: true, serves_sandbox: true };
     let verified =
-        world.verifier.verify(&world.key(1), &NearCache::default(), world.clock.now()).await.unwrap();
+        world.verifier.verify(&world.key(1), &world.verifier.near(), world.clock.now()).await.unwrap();
     let policy::Permit::Live(permit) = permit(verified, &facts).unwrap() else {
         panic!("a live key has a live permit")
     };

@@ -54,6 +54,11 @@ impl Default for GuardSettings {
 /// people who would rather try.
 pub struct GuardedStore {
     store: Arc<dyn KeyStore>,
+    guard: Arc<Guard>,
+}
+
+/// What all ways to a store have in common.
+struct Guard {
     clock: Arc<dyn Clock>,
     settings: GuardSettings,
     lookups: Semaphore,
@@ -63,17 +68,17 @@ pub struct GuardedStore {
 impl GuardedStore {
     /// Guards `store`.
     pub fn new(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>, settings: GuardSettings) -> GuardedStore {
-        GuardedStore {
-            store,
+        let guard = Guard {
             clock,
             lookups: Semaphore::new(settings.max_concurrent),
             breaker: Breaker::new(settings.breaker_failures, settings.breaker_open),
             settings,
-        }
+        };
+        GuardedStore { store, guard: Arc::new(guard) }
     }
 
     async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        super::within(self.settings.timeout, call).await
+        super::within(self.guard.settings.timeout, call).await
     }
 }
 
@@ -83,20 +88,27 @@ impl KeyStore for GuardedStore {
     /// Also [`StoreError::Busy`] and [`StoreError::CircuitOpen`], at once.
     async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
         // The permit first: a look-up that is refused for want of one must not be the breaker's only try.
-        let _permit = self.lookups.try_acquire().map_err(|_| StoreError::Busy)?;
-        let attempt = self.breaker.admit(self.clock.now().tick).ok_or(StoreError::CircuitOpen)?;
-        let answer = super::within(self.settings.find_timeout, self.store.find(hash)).await;
+        let Guard { clock, settings, lookups, breaker } = &*self.guard;
+        let _permit = lookups.try_acquire().map_err(|_| StoreError::Busy)?;
+        let attempt = breaker.admit(clock.now().tick).ok_or(StoreError::CircuitOpen)?;
+        let answer = super::within(settings.find_timeout, self.store.find(hash)).await;
         match &answer {
             // A record that cannot be read is one key's trouble, and a store that is not ours is not asked less because of
             // it: either did answer.
             Ok(_) | Err(StoreError::Corrupt(_) | StoreError::NotOurs(_)) => attempt.succeeded(),
             Err(StoreError::Unavailable(_) | StoreError::TimedOut(_)) => {
-                attempt.failed(self.clock.now().tick);
+                attempt.failed(clock.now().tick);
             }
             // The store was not asked, which tells nothing of it.
             Err(StoreError::Busy | StoreError::CircuitOpen) => drop(attempt),
         }
         answer
+    }
+
+    /// Has the bound and the breaker in common with this one.
+    fn nearby(&self) -> Option<Arc<dyn KeyStore>> {
+        let store = self.store.nearby()?;
+        Some(Arc::new(GuardedStore { store, guard: Arc::clone(&self.guard) }))
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
@@ -146,7 +158,7 @@ impl KeyStore for GuardedStore {
 
     async fn confirm_durable(&self, shard: Shard, within: Duration) -> Durability {
         // The store has the caller's deadline, and ours is for one that does not keep it.
-        let deadline = within.saturating_add(self.settings.timeout);
+        let deadline = within.saturating_add(self.guard.settings.timeout);
         tokio::time::timeout(deadline, self.store.confirm_durable(shard, within))
             .await
             .unwrap_or_else(|_| Durability::NotConfirmed(StoreError::TimedOut(deadline).to_string().into()))

@@ -2,6 +2,10 @@
 //!
 //! A supervisor of our own: it pings, replaces a connection that fails or falls silent, and never gives up. redis-rs'
 //! own manager keeps a half-open socket and gives up after some retries.
+//!
+//! Workers have connections of their own *beside* the first one, so that a look-up crosses no thread. What a look-up reads must
+//! not be older than what the first connection proves to be current. So one beside it is made after it, to an address that
+//! can only lead to the same store or a later one, and is not used any more once the first one is replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +36,9 @@ pub(super) struct Link {
 struct Shared {
     client: Client,
     settings: RedisSettings,
-    identity: Identity,
+    identity: Arc<Identity>,
+    /// Where this is one beside another, that other.
+    first: Option<Arc<Shared>>,
     current: ArcSwapOption<Line>,
     up: watch::Sender<bool>,
 }
@@ -42,14 +48,26 @@ pub(super) struct Line {
     connection: MultiplexedConnection,
     response_timeout: Duration,
     suspect: Notify,
+    /// The one that stood before this one was made, where this is one beside it.
+    first: Option<Arc<Line>>,
 }
 
 impl Link {
     /// Starts the supervisor on the current runtime, and does not wait for it.
     pub(super) fn start(client: Client, settings: RedisSettings) -> Link {
-        let identity = Identity::new(settings.store_id.clone());
-        let up = watch::Sender::new(false);
-        let shared = Arc::new(Shared { client, settings, identity, current: ArcSwapOption::empty(), up });
+        let identity = Arc::new(Identity::new(settings.store_id.clone()));
+        Link::supervised(Shared::new(client, settings, identity, None))
+    }
+
+    /// Starts another one beside this one, on the current runtime.
+    pub(super) fn start_beside(&self) -> Link {
+        let Shared { client, settings, identity, .. } = &*self.shared;
+        let first = Some(Arc::clone(&self.shared));
+        Link::supervised(Shared::new(client.clone(), settings.clone(), Arc::clone(identity), first))
+    }
+
+    fn supervised(shared: Shared) -> Link {
+        let shared = Arc::new(shared);
         let supervisor = tokio::spawn(supervise(Arc::clone(&shared)));
         Link { shared, supervisor }
     }
@@ -67,14 +85,21 @@ impl Link {
         *self.shared.up.borrow()
     }
 
+    /// As if the connection were lost.
+    #[cfg(test)]
+    pub(super) fn lose(&self) {
+        self.shared.disconnected();
+    }
+
     pub(super) async fn wait_until_up(&self) {
-        // The sender lives in `shared`, so the channel cannot close before this link does.
-        let _ = self.shared.up.subscribe().wait_for(|&up| up).await;
+        self.shared.wait_until_up().await;
     }
 
     /// The connection of the moment.
     pub(super) fn line(&self) -> Result<Arc<Line>, StoreError> {
-        self.shared.current.load_full().ok_or_else(|| StoreError::unavailable(NotConnected))
+        let Some(first) = &self.shared.first else { return self.shared.line() };
+        let first = first.line()?;
+        Ok(self.shared.current.load_full().filter(|line| line.is_beside(&first)).unwrap_or(first))
     }
 }
 
@@ -85,6 +110,11 @@ impl Drop for Link {
 }
 
 impl Line {
+    /// Whether `first` stood before this one was made.
+    pub(super) fn is_beside(&self, first: &Arc<Line>) -> bool {
+        self.first.as_ref().is_some_and(|before| Arc::ptr_eq(before, first))
+    }
+
     /// A handle to send by. Many commands can be under way on one connection.
     pub(super) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
@@ -114,9 +144,12 @@ struct NotConnected;
 async fn supervise(shared: Arc<Shared>) {
     let mut failures = 0;
     loop {
+        if let Some(first) = &shared.first {
+            first.wait_until_up().await;
+        }
         match connect(&shared).await {
             Ok(line) => {
-                if shared.current.swap(Some(Arc::clone(&line))).is_none() {
+                if shared.current.swap(Some(Arc::clone(&line))).is_none() && shared.first.is_none() {
                     tracing::info!("connected to Redis");
                 }
                 shared.up.send_replace(true);
@@ -125,14 +158,21 @@ async fn supervise(shared: Arc<Shared>) {
                     Lost::Demoted => {}
                     lost => {
                         shared.disconnected();
-                        tracing::warn!(reason = %lost, "the connection to Redis is lost");
+                        match shared.first {
+                            None => tracing::warn!(reason = %lost, "the connection to Redis is lost"),
+                            Some(_) => {
+                                tracing::debug!(reason = %lost, "a worker's connection to Redis is lost")
+                            }
+                        }
                     }
                 }
             }
             Err(error) => {
                 shared.disconnected();
                 match failures {
-                    0 => tracing::warn!(%error, "Redis cannot be reached; trying on"),
+                    0 if shared.first.is_none() => {
+                        tracing::warn!(%error, "Redis cannot be reached; trying on")
+                    }
                     _ => tracing::debug!(%error, failures, "Redis cannot be reached; trying on"),
                 }
             }
@@ -143,6 +183,25 @@ async fn supervise(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    fn new(
+        client: Client,
+        settings: RedisSettings,
+        identity: Arc<Identity>,
+        first: Option<Arc<Shared>>,
+    ) -> Shared {
+        let (current, up) = (ArcSwapOption::empty(), watch::Sender::new(false));
+        Shared { client, settings, identity, first, current, up }
+    }
+
+    fn line(&self) -> Result<Arc<Line>, StoreError> {
+        self.current.load_full().ok_or_else(|| StoreError::unavailable(NotConnected))
+    }
+
+    async fn wait_until_up(&self) {
+        // The sender lives in here, so the channel cannot close before.
+        let _ = self.up.subscribe().wait_for(|&up| up).await;
+    }
+
     fn disconnected(&self) {
         self.current.store(None);
         self.up.send_replace(false);
@@ -151,6 +210,8 @@ impl Shared {
 
 /// Connects, and has whoever answers say what it is before anybody uses it.
 async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
+    // Before anything is opened: what is opened later leads to the same store, or to a later one.
+    let first = shared.first.as_ref().map(|first| first.line()).transpose()?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(shared.settings.connect_timeout))
         .set_response_timeout(Some(shared.settings.response_timeout));
@@ -160,7 +221,7 @@ async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
         .await
         .map_err(|_| Lost::Silent(shared.settings.connect_timeout))??;
     let response_timeout = shared.settings.response_timeout;
-    let line = Line { connection, response_timeout, suspect: Notify::new() };
+    let line = Line { connection, response_timeout, suspect: Notify::new(), first };
     ping(&line).await?;
     shared.identity.survey(&line).await?;
     Ok(Arc::new(line))
@@ -172,6 +233,10 @@ async fn keep(shared: &Shared, line: &Line, failures: &mut u32) -> Lost {
         tokio::select! {
             () = sleep(PING_INTERVAL) => {}
             () = line.suspect.notified() => return Lost::Suspect,
+        }
+        if shared.first.as_ref().is_some_and(|first| !first.line().is_ok_and(|first| line.is_beside(&first)))
+        {
+            return Lost::Replaced;
         }
         if let Err(lost) = ping(line).await {
             return lost;
@@ -204,6 +269,8 @@ enum Lost {
     Suspect,
     #[error("it leads to a replica; the address may lead to the primary by now")]
     Demoted,
+    #[error("the connection that it stands beside was replaced")]
+    Replaced,
     #[error(transparent)]
     Failed(#[from] RedisError),
     #[error("it does not say what it is: {0}")]

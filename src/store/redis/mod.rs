@@ -39,8 +39,8 @@ use crate::model::{
 /// A [`KeyStore`] in Redis.
 pub struct RedisStore {
     link: Link,
-    scripts: Scripts,
-    durable: Durable,
+    scripts: Arc<Scripts>,
+    durable: Arc<Durable>,
 }
 
 impl RedisStore {
@@ -53,8 +53,8 @@ impl RedisStore {
     /// The URL or the certificates cannot be used.
     pub fn connect(settings: RedisSettings) -> Result<RedisStore, UnusableRedisUrl> {
         let client = settings.client()?;
-        let durable = Durable::new(&settings);
-        Ok(RedisStore { link: Link::start(client, settings), scripts: Scripts::new(), durable })
+        let (scripts, durable) = (Arc::new(Scripts::new()), Arc::new(Durable::new(&settings)));
+        Ok(RedisStore { link: Link::start(client, settings), scripts, durable })
     }
 
     /// Whether there is a connection. What answers need not be the fleet's store.
@@ -123,9 +123,9 @@ impl RedisStore {
 impl KeyStore for RedisStore {
     async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
         let ours = self.ours()?;
-        // In one transaction: that there is no record means "unknown" only in a shard that is ours.
+        // That there is no record means "unknown" only in a shard that is ours, so the shard is read after the record: what is not
+        // ours becomes ours by an acceptance alone, which leaves records as they are. A transaction would say no more.
         let (fields, store_id): (RecordFields, Option<String>) = redis::pipe()
-            .atomic()
             .cmd("HMGET")
             .arg(layout::record_key(hash))
             .arg(&layout::RECORD_FIELDS)
@@ -137,6 +137,13 @@ impl KeyStore for RedisStore {
             .or_failed(&ours.line)?;
         ours.check(store_id.as_deref()).await?;
         layout::read_record(hash, fields)
+    }
+
+    /// By a connection of its own, which is used for as long as the first one stands that stood when it was made.
+    fn nearby(&self) -> Option<Arc<dyn KeyStore>> {
+        let RedisStore { link, scripts, durable } = self;
+        let (scripts, durable) = (Arc::clone(scripts), Arc::clone(durable));
+        Some(Arc::new(RedisStore { link: link.start_beside(), scripts, durable }))
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {

@@ -1,3 +1,4 @@
+mod beside;
 mod durable;
 mod identity;
 mod log;

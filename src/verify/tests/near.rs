@@ -62,12 +62,13 @@ async fn keys_of_one_place_put_each_other_out_and_are_not_taken_for_each_other()
     world.store.records.lock().unwrap().get_mut(&second.hash()).unwrap().team = "umbrella".into();
     let near = NearCache::with_places(1);
     for (key, team) in [(&first, "acme"), (&second, "umbrella"), (&first, "acme"), (&second, "umbrella")] {
-        let verified = world.verifier.verify(key, &near, world.clock.now()).await.unwrap();
+        let verified = world.verifier.verify_by(&world.loader, key, &near, world.clock.now()).await.unwrap();
         assert_eq!(verified.entry.record.team.as_ref(), team);
     }
     world.revoke(&first);
     let facts = Facts { serves_live: true, serves_sandbox: true };
-    let verdicts = [&first, &second].map(|key| world.verifier.verify(key, &near, world.clock.now()));
+    let verdicts =
+        [&first, &second].map(|key| world.verifier.verify_by(&world.loader, key, &near, world.clock.now()));
     let [first, second] = verdicts;
     assert_eq!(first.await.unwrap_err().denial, Denial::KeyRevoked);
     assert!(permit(second.await.unwrap(), &facts).is_ok());

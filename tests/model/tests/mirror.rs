@@ -33,7 +33,7 @@ fn a_request_is_verified_in_these_steps() {
         "memory.recalls_unknown(",
         "KeyUnknown",
         "for _ in 0..=RELOADS",
-        "self.load(hash",
+        "self.load(loader, hash",
         "memory.settle(&hash, answer",
         "VerificationUnavailable",
     ];
