@@ -39,7 +39,7 @@ pub use import::{BadImport, ImportReport, ImportedKey};
 pub use rotation::RotatedKey;
 pub use rules::{
     DEFAULT_TEAM, Grace, InvalidField, MAX_GRACE, MalformedExpiry, MalformedGrace, RelativeExpiry,
-    without_keys,
+    has_key_digits, without_keys,
 };
 
 /// How long one operation of the store may take before the caller is told that it did not answer.
@@ -125,7 +125,7 @@ impl KeyService {
         Err(KeyError::PoorRandomness)
     }
 
-    /// One page of keys, newest first.
+    /// One page of keys.
     ///
     /// # Errors
     /// The store failed.

@@ -6,23 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{StatusCode, header};
 use serde::Deserialize;
-use url::form_urlencoded;
 use zeroize::Zeroize;
 
 use crate::keys::{Grace, ImportedKey, KeyError, KeyService, NewKey, RelativeExpiry, RevokedKey};
-use crate::model::{ApiKey, Environment, KeyId, KeyStatus, Timestamp};
-use crate::store::{Cursor, ListQuery};
+use crate::model::{ApiKey, Environment, KeyId, Timestamp};
 
 use super::problem::Problem;
 use super::view::{CreatedView, ImportView, KeyView, PageView, RevokedView, RotatedView};
-use super::{AdminState, body};
-
-const DEFAULT_PAGE: usize = 50;
-const MAX_PAGE: usize = 200;
+use super::{AdminState, body, list};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,16 +67,16 @@ pub(super) async fn create(State(state): State<AdminState>, request: Request) ->
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], created).into_response())
 }
 
-/// `GET /v1/keys`: one page, newest first.
+/// `GET /v1/keys`: one page.
 pub(super) async fn list(
     State(state): State<AdminState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageView>, Problem> {
     let now = state.clock.now().wall;
-    let query = list_query(query.as_deref().unwrap_or_default(), now)?;
+    let query = list::read(query.as_deref().unwrap_or_default(), now)?;
     let page = state.keys.list(&query).await?;
     let data = page.keys.into_iter().map(|key| KeyView::of(key, now)).collect();
-    Ok(Json(PageView { data, next_cursor: page.next.map(encode_cursor) }))
+    Ok(Json(PageView { data, next_cursor: page.next.as_ref().map(list::encode_cursor), total: page.total }))
 }
 
 /// `GET /v1/keys/{id}`.
@@ -174,91 +167,4 @@ where
 
 fn key_id(text: &str) -> Result<KeyId, Problem> {
     text.parse().map_err(|_| KeyError::NotFound.into())
-}
-
-/// Reads the query of a list. Names that it does not know are refused: a misspelled filter would list everything.
-fn list_query(query: &str, now: Timestamp) -> Result<ListQuery, Problem> {
-    let mut list = ListQuery { team: None, environment: None, status: None, after: None, limit: 0 };
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let once = |first: bool| first.then_some(()).ok_or_else(|| bad_parameter(&name, "is there twice"));
-        match name.as_ref() {
-            "team" => {
-                once(list.team.replace(value.into_owned()).is_none())?;
-            }
-            "environment" => {
-                let environment =
-                    value.parse().map_err(|_| bad_parameter(&name, "must be live or sandbox"))?;
-                once(list.environment.replace(environment).is_none())?;
-            }
-            "status" => {
-                let status = match value.as_ref() {
-                    "active" => KeyStatus::Active,
-                    "rotating" => KeyStatus::Rotating,
-                    "expired" => KeyStatus::Expired,
-                    "revoked" => KeyStatus::Revoked,
-                    _ => return Err(bad_parameter(&name, "must be active, rotating, expired or revoked")),
-                };
-                once(list.status.replace((status, now)).is_none())?;
-            }
-            "limit" => {
-                let limit: Option<usize> = value.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-                let limit = limit.ok_or_else(|| bad_parameter(&name, &format!("must be 1 to {MAX_PAGE}")))?;
-                once(std::mem::replace(&mut list.limit, limit) == 0)?;
-            }
-            "cursor" => {
-                let cursor = decode_cursor(&value);
-                let cursor =
-                    cursor.ok_or_else(|| bad_parameter(&name, "is not a next_cursor of a page before"))?;
-                once(list.after.replace(cursor).is_none())?;
-            }
-            _ => {
-                return Err(bad_parameter(
-                    &name,
-                    "is unknown; allowed are team, environment, status, limit, cursor",
-                ));
-            }
-        }
-    }
-    if list.limit == 0 {
-        list.limit = DEFAULT_PAGE;
-    }
-    Ok(list)
-}
-
-fn bad_parameter(name: &str, what: &str) -> Problem {
-    Problem::bad_request(format!("the parameter `{name}` {what}"))
-}
-
-/// Opaque to clients, so that its form can change.
-fn encode_cursor(cursor: Cursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.created_at.as_millis(), cursor.id))
-}
-
-fn decode_cursor(text: &str) -> Option<Cursor> {
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let (millis, id) = text.split_once('.')?;
-    Some(Cursor { created_at: Timestamp::from_millis(millis.parse().ok()?), id: id.parse().ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::model::Shard;
-
-    #[test]
-    fn a_cursor_survives_the_way_to_the_client_and_back() {
-        let id = KeyId::new(Shard::all().next().unwrap(), [0xab; 10]);
-        let cursor = Cursor { created_at: Timestamp::from_millis(-5), id };
-        assert_eq!(decode_cursor(&encode_cursor(cursor)), Some(cursor));
-    }
-
-    proptest! {
-        #[test]
-        fn no_query_panics(query in ".{0,80}", cursor in "[A-Za-z0-9_-]{0,60}") {
-            let _ = list_query(&query, Timestamp::from_millis(0));
-            let _ = list_query(&format!("cursor={cursor}"), Timestamp::from_millis(0));
-        }
-    }
 }

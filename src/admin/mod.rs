@@ -9,6 +9,7 @@ mod body;
 mod fleet;
 mod frame;
 mod keys;
+mod list;
 mod probes;
 mod problem;
 mod serve;

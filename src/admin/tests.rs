@@ -137,6 +137,7 @@ async fn a_key_is_shown_once_at_its_creation() {
             "replaces": null,
             "last_used_at": null,
             "status": "active",
+            "marks": ["never_used"],
             "uses": 0,
             "uses_in_grace": 0,
             "refusals": 0,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::keys::RotatedKey;
 use crate::model::{ApiKey, Environment, GatewayId, Head, KeyId, KeyRecord, KeyStatus, Timestamp};
 use crate::roll::{Gateway, Receipt};
-use crate::store::{Activity, Durability, StoreReport, StoredKey};
+use crate::store::{Activity, Durability, Mark, StoreReport, StoredKey};
 
 /// A key, without the key.
 #[derive(Debug, Serialize)]
@@ -23,6 +23,8 @@ pub(super) struct KeyView {
     replaced_by: Option<KeyId>,
     replaces: Option<KeyId>,
     status: KeyStatus,
+    /// What its team should know.
+    marks: Vec<Mark>,
     last_used_at: Option<Timestamp>,
     uses: u64,
     uses_in_grace: u64,
@@ -84,6 +86,9 @@ struct NameView {
 pub(super) struct PageView {
     pub(super) data: Vec<KeyView>,
     pub(super) next_cursor: Option<String>,
+    /// How many keys are meant, on all pages; if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) total: Option<u64>,
 }
 
 /// What an import did.
@@ -128,6 +133,7 @@ pub(super) struct StoreView {
 impl KeyView {
     /// As of `now`, which decides whether it has expired.
     pub(super) fn of(stored: StoredKey, now: Timestamp) -> KeyView {
+        let marks = Mark::ALL.into_iter().filter(|mark| mark.is_on(&stored, now)).collect();
         let StoredKey { record, activity } = stored;
         let status = record.status(now);
         let KeyRecord {
@@ -158,6 +164,7 @@ impl KeyView {
             replaced_by,
             replaces,
             status,
+            marks,
             last_used_at,
             uses,
             uses_in_grace,

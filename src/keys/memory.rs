@@ -14,8 +14,8 @@ use crate::model::{
     Timestamp,
 };
 use crate::store::{
-    Activity, Creation, Cursor, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation,
-    Rotation, StoreError, StoreReport, StoredKey, Told, UsageBatch,
+    Activity, Creation, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation, Rotation,
+    Selection, StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
 
 /// When this store revokes.
@@ -137,19 +137,9 @@ impl KeyStore for MemoryStore {
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         self.answer().await?;
-        let mut found: Vec<StoredKey> = self.keys.lock().unwrap().values().cloned().collect();
-        let place = |key: &StoredKey| (key.record.created_at, key.record.id);
-        found.sort_by_key(|key| std::cmp::Reverse(place(key)));
-        found.retain(|key| {
-            query.team.as_ref().is_none_or(|team| *team == key.record.team)
-                && query.environment.is_none_or(|environment| environment == key.record.environment)
-                && query.status.is_none_or(|(status, now)| key.record.status(now) == status)
-                && query.after.is_none_or(|after| place(key) < (after.created_at, after.id))
-        });
-        let more = found.len() > query.limit;
-        found.truncate(query.limit);
-        let last = found.last().map(|last| Cursor { created_at: last.record.created_at, id: last.record.id });
-        Ok(Page { keys: found, next: last.filter(|_| more) })
+        let mut selection = Selection::new(query);
+        self.keys.lock().unwrap().values().for_each(|key| selection.offer(key.clone()));
+        Ok(selection.into_page())
     }
 
     async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {

@@ -105,7 +105,8 @@ fn is_invisible(character: char) -> bool {
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn has_key_digits(text: &str) -> bool {
+/// Whether the text has the digits of a whole key.
+pub fn has_key_digits(text: &str) -> bool {
     text.split(|character: char| !character.is_ascii_hexdigit()).any(|digits| digits.len() >= KEY_DIGITS)
 }
 

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod contract;
 pub mod guard;
+mod listing;
 pub mod redis;
 pub mod sqlite;
 
@@ -16,9 +17,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{
-    CheckSecret, Environment, GatewayId, Head, KeyHash, KeyId, KeyRecord, KeyStatus, Member, Shard, Timestamp,
+pub(crate) use self::listing::Selection;
+pub use self::listing::{
+    Cursor, EXPIRING_WITHIN, IDLE_AFTER, KeyState, ListQuery, Mark, Page, Place, ROTATION_AFTER, Sort,
+    SortBy, SortOrder, fold,
 };
+use crate::model::{CheckSecret, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
 
 /// The contract of a store.
 ///
@@ -32,7 +36,7 @@ pub trait KeyStore: Send + Sync + 'static {
     /// The record of an id, with its last use.
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError>;
 
-    /// One page of keys, newest first.
+    /// One page of keys.
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
 
     /// Writes a new key and tells [`EventKind::Created`](crate::model::EventKind::Created). Never overwrites.
@@ -129,39 +133,6 @@ impl Activity {
         self.last_refused_at = self.last_refused_at.max(other.last_refused_at);
         self.refusals = self.refusals.saturating_add(other.refusals);
     }
-}
-
-/// Which keys to list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Only this team's keys.
-    pub team: Option<String>,
-    /// Only this environment's keys.
-    pub environment: Option<Environment>,
-    /// Only keys that have this status at the moment given.
-    pub status: Option<(KeyStatus, Timestamp)>,
-    /// Only keys behind this one, as a page before told.
-    pub after: Option<Cursor>,
-    /// At most so many; at least 1.
-    pub limit: usize,
-}
-
-/// A place in the list: its order is `created_at` descending, then id descending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// Creation of the last key of the page before.
-    pub created_at: Timestamp,
-    /// Its id.
-    pub id: KeyId,
-}
-
-/// Some of the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// In the order of [`Cursor`].
-    pub keys: Vec<StoredKey>,
-    /// Where the next page begins, if there is more.
-    pub next: Option<Cursor>,
 }
 
 /// What became of a creation.

@@ -3,8 +3,9 @@
 //! Every key of a shard carries the shard's digit as its hash tag, so that a script that touches several of them
 //! stays in one slot of a Cluster.
 
+use super::list::ShardPlace;
 use crate::model::{CheckSecret, GatewayId, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
-use crate::store::{Cursor, FleetSettings, StoreError};
+use crate::store::{FleetSettings, StoreError};
 
 /// The channel on which every event is published.
 pub const EVENTS_CHANNEL: &str = "keygate:events";
@@ -126,11 +127,11 @@ pub(super) fn place(created_at: Timestamp, id: &KeyId) -> String {
 }
 
 /// Reads a [`place`].
-pub(super) fn read_place(text: &str) -> Result<Cursor, StoreError> {
+pub(super) fn read_place(text: &str) -> Result<ShardPlace, StoreError> {
     let read = || {
         let (created_at, id) = text.split_once(':')?;
         let millis = (u64::from_str_radix(created_at, 16).ok()? ^ (1 << 63)).cast_signed();
-        Some(Cursor { created_at: Timestamp::from_millis(millis), id: id.parse().ok()? })
+        Some(ShardPlace { created_at: Timestamp::from_millis(millis), id: id.parse().ok()? })
     };
     read().ok_or_else(|| StoreError::Corrupt("a place in the list of keys".to_owned()))
 }

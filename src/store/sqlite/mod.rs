@@ -4,6 +4,7 @@
 //! their own and never wait for a write. Nothing here blocks a runtime's thread.
 
 mod error;
+mod list;
 mod lock;
 mod queries;
 mod readers;
@@ -182,7 +183,7 @@ impl KeyStore for SqliteStore {
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         let query = query.clone();
-        self.read(move |connection| queries::list(connection, &query)).await
+        self.read(move |connection| list::list(connection, &query)).await
     }
 
     async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {

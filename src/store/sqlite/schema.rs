@@ -6,9 +6,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::SqliteOpenError;
+use crate::store::fold;
 
 /// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 pub(super) const VERSION_1: &str = "
 CREATE TABLE keys (
@@ -75,6 +76,12 @@ CREATE TABLE clock (
 ) STRICT;
 ";
 
+/// `label_folded` is the label as [`fold`] makes it: what is searched and sorted by, and filled by [`fold_labels`].
+const VERSION_3: &str = "
+ALTER TABLE keys ADD COLUMN label_folded TEXT NOT NULL DEFAULT '';
+CREATE INDEX keys_of_team_by_label ON keys (team, label_folded, id);
+";
+
 /// Connections of this process wait so long for each other; only checkpoints and the opening make them.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,8 +105,23 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Sq
     for step in steps {
         transaction.execute_batch(step).map_err(database)?;
     }
+    if steps.contains(&VERSION_3) {
+        fold_labels(&transaction).map_err(database)?;
+    }
     transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(database)?;
     transaction.commit().map_err(database)
+}
+
+/// Gives the keys of an older version what their labels are found by.
+fn fold_labels(connection: &Connection) -> rusqlite::Result<()> {
+    let mut read = connection.prepare("SELECT id, label FROM keys")?;
+    let mut write = connection.prepare("UPDATE keys SET label_folded = ?2 WHERE id = ?1")?;
+    let mut labels = read.query([])?;
+    while let Some(row) = labels.next()? {
+        let (id, label): (String, String) = (row.get(0)?, row.get(1)?);
+        write.execute((id, fold(&label)))?;
+    }
+    Ok(())
 }
 
 /// A connection for the writer: what it commits is on the disk.

@@ -312,7 +312,7 @@ async fn where_an_identity_is_prescribed_a_new_file_is_an_outage_until_it_is_acc
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keygate.sqlite");
     let (store, key) = (open_pinned(&path, "prescribed").unwrap(), record(1));
-    let everything = ListQuery { team: None, environment: None, status: None, after: None, limit: 10 };
+    let everything = ListQuery { limit: 10, ..ListQuery::default() };
     let batch = UsageBatch { id: 1, shard: key.id.shard(), uses: Vec::new() };
     let outcomes = [
         store.find(&key.hash).await.map(drop),
