@@ -90,11 +90,13 @@ fn is_foreign_error(response: &Response) -> bool {
     is_error && !is_json
 }
 
-/// The rendered problem, with the headers that only the router knows.
+/// The rendered problem, with the headers that only the router and the handlers know.
 fn rendered(problem: Problem, request_id: &str, original: Response) -> Response {
     let mut response = problem.render(request_id);
-    if let Some(allow) = original.headers().get(header::ALLOW) {
-        response.headers_mut().insert(header::ALLOW, allow.clone());
+    for name in [header::ALLOW, header::ETAG] {
+        if let Some(value) = original.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{StatusCode, header};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroize;
 
-use crate::keys::{Grace, ImportedKey, KeyError, KeyService, NewKey, RelativeExpiry, RevokedKey};
+use crate::keys::{
+    Grace, ImportedKey, KeyEdit, KeyError, KeyService, Made, NewKey, RelativeExpiry, RevokedKey,
+};
 use crate::model::{ApiKey, Environment, KeyId, Timestamp};
 
+use super::conditions::{IfMatch, Named, with_etag};
 use super::problem::Problem;
-use super::view::{CreatedView, ImportView, KeyView, PageView, RevokedView, RotatedView};
+use super::view::{
+    CreatedView, HistoryView, ImportView, KeyView, PageView, RepeatedView, RevokedView, RotatedView,
+    UsageView,
+};
 use super::{AdminState, body, list};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
     label: String,
@@ -33,7 +39,7 @@ struct RevokeBody {
     key: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct RotateBody {
     grace: Option<String>,
@@ -45,26 +51,57 @@ struct ImportBody {
     keys: Vec<ImportedKey>,
 }
 
-/// `POST /v1/keys`: 201, with the key for the only time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditBody {
+    label: Option<String>,
+    /// `null` takes it away; without it, it stays.
+    #[serde(default, deserialize_with = "present")]
+    expires_at: Option<Option<Timestamp>>,
+    /// Instead of it, as `30d`.
+    expires_in: Option<String>,
+}
+
+/// Tells `null` apart from nothing.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// `POST /v1/keys`: 201, with the key for the only time. 200 and the record, if an `Idempotency-Key` comes again.
 pub(super) async fn create(State(state): State<AdminState>, request: Request) -> Result<Response, Problem> {
+    let named = Named::of(&request)?;
     let body: CreateBody = body::read(request, body::LIMIT).await?;
+    let once = named.once("create", &fingerprint(&body));
     let now = state.clock.now().wall;
     let expires_at = match (body.expires_at, body.expires_in) {
-        (Some(_), Some(_)) => {
-            return Err(Problem::invalid("`expires_at` and `expires_in` exclude each other"));
-        }
+        (Some(_), Some(_)) => return Err(both_expiries()),
         (at, None) => at,
-        (None, Some(text)) => {
-            let RelativeExpiry(life) =
-                text.parse().map_err(|error| Problem::invalid(format!("`expires_in`: {error}")))?;
-            Some(now.plus(life))
-        }
+        (None, Some(life)) => Some(expiry_in(&life, now)?),
     };
     let new = NewKey { label: body.label, team: body.team, environment: body.environment, expires_at };
-    let (record, key) = detached(async move { state.keys.create(new).await }).await?;
-    let location = format!("/v1/keys/{}", record.id);
-    let created = Json(CreatedView::of(record, &key, now));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], created).into_response())
+    match detached(async move { state.keys.create_once(new, once).await }).await? {
+        Made::Now((record, key)) => {
+            let location = [(header::LOCATION, format!("/v1/keys/{}", record.id))];
+            let created = Json(CreatedView::of(record.clone(), &key, now));
+            Ok(with_etag(&record, (StatusCode::CREATED, location, created)))
+        }
+        Made::Before(key) => Ok(with_etag(&key.record.clone(), Json(RepeatedView::of(*key, None, now)))),
+    }
+}
+
+fn both_expiries() -> Problem {
+    Problem::invalid("`expires_at` and `expires_in` exclude each other")
+}
+
+fn expiry_in(life: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    let RelativeExpiry(life) =
+        life.parse().map_err(|error| Problem::invalid(format!("`expires_in`: {error}")))?;
+    Ok(now.plus(life))
+}
+
+/// What a request says, however its body is spelled.
+fn fingerprint(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).unwrap_or_default()
 }
 
 /// `GET /v1/keys`: one page.
@@ -83,16 +120,68 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(state): State<AdminState>,
     Path(id): Path<String>,
-) -> Result<Json<KeyView>, Problem> {
+) -> Result<Response, Problem> {
     let key = state.keys.get(&key_id(&id)?).await?;
-    Ok(Json(KeyView::of(key, state.clock.now().wall)))
+    Ok(with_etag(&key.record.clone(), Json(KeyView::of(key, state.clock.now().wall))))
+}
+
+/// `PATCH /v1/keys/{id}`: label and expiry date, of the key as `If-Match` says that it was seen.
+pub(super) async fn edit(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = key_id(&id)?;
+    let seen = IfMatch::of(request.headers())?;
+    let EditBody { label, expires_at, expires_in } = body::read(request, body::LIMIT).await?;
+    let expires_at = match expires_in {
+        Some(_) if expires_at.is_some() => return Err(both_expiries()),
+        Some(life) => Some(Some(expiry_in(&life, state.clock.now().wall)?)),
+        None => expires_at,
+    };
+    let (keys, edit) = (state.keys.clone(), KeyEdit { label, expires_at });
+    // Not through `detached`, which would lose what is there now.
+    let edited = tokio::spawn(async move { keys.edit(&id, |revision| seen.is(revision), edit).await });
+    let now = state.clock.now().wall;
+    match edited.await {
+        Ok(Ok(key)) => Ok(with_etag(&key.record.clone(), Json(KeyView::of(key, now)))),
+        Ok(Err(KeyError::EditedMeanwhile(key))) => {
+            let record = key.record.clone();
+            let current = serde_json::to_value(KeyView::of((*key).clone(), now)).unwrap_or_default();
+            let problem = Problem::from(KeyError::EditedMeanwhile(key));
+            Ok(with_etag(&record, problem.with_current(current)))
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(%error, "a change ended without a result");
+            Err(Problem::internal())
+        }
+    }
+}
+
+/// `GET /v1/keys/{id}/usage`: day by day, and hour by hour.
+pub(super) async fn usage(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<UsageView>, Problem> {
+    let days = list::read_days(query.as_deref().unwrap_or_default())?;
+    Ok(Json(UsageView::of(&state.keys.usage(&key_id(&id)?, days).await?)))
+}
+
+/// `GET /v1/keys/{id}/history`: what happened to it.
+pub(super) async fn history(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<HistoryView>, Problem> {
+    Ok(Json(HistoryView::of(state.keys.history(&key_id(&id)?).await?)))
 }
 
 /// `POST /v1/keys/{id}/revoke`. Takes no body; what is sent as one is not read.
 pub(super) async fn revoke(
     State(state): State<AdminState>,
     Path(id): Path<String>,
-) -> Result<Json<RevokedView>, Problem> {
+) -> Result<Response, Problem> {
     let id = key_id(&id)?;
     revoked(state, move |keys| async move { keys.revoke(&id).await }).await
 }
@@ -101,7 +190,7 @@ pub(super) async fn revoke(
 pub(super) async fn revoke_by_key(
     State(state): State<AdminState>,
     request: Request,
-) -> Result<Json<RevokedView>, Problem> {
+) -> Result<Response, Problem> {
     let mut body: RevokeBody = body::read(request, body::LIMIT).await?;
     let key = state.keys.format().parse(body.key.trim().as_bytes());
     body.key.zeroize();
@@ -109,23 +198,34 @@ pub(super) async fn revoke_by_key(
     revoked(state, move |keys| async move { keys.revoke_key(&key).await }).await
 }
 
-/// `POST /v1/keys/{id}/rotate`: 201, with the new key for the only time, and the old one. Needs no body.
+/// `POST /v1/keys/{id}/rotate`: 201, with the new key for the only time, and the old one. Needs no body. 200 without the
+/// key, if an `Idempotency-Key` comes again.
 pub(super) async fn rotate(
     State(state): State<AdminState>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = key_id(&id)?;
-    let RotateBody { grace } = body::read_if_any(request, body::LIMIT).await?;
-    let Grace(grace) = match grace {
+    let named = Named::of(&request)?;
+    let body: RotateBody = body::read_if_any(request, body::LIMIT).await?;
+    let once = named.once(&format!("rotate {id}"), &fingerprint(&body));
+    let Grace(grace) = match body.grace {
         Some(text) => text.parse().map_err(|error| Problem::invalid(format!("`grace`: {error}")))?,
         None => Grace::default(),
     };
     let keys = state.keys.clone();
-    let (rotated, key) = detached(async move { keys.rotate(&id, grace).await }).await?;
-    let location = format!("/v1/keys/{}", rotated.record.id);
-    let view = Json(RotatedView::of(rotated, &key, state.clock.now().wall));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
+    match detached(async move { keys.rotate_once(&id, grace, once).await }).await? {
+        Made::Now((rotated, key)) => {
+            let (record, now) = (rotated.record.clone(), state.clock.now().wall);
+            let location = [(header::LOCATION, format!("/v1/keys/{}", record.id))];
+            let view = Json(RotatedView::of(rotated, &key, now));
+            Ok(with_etag(&record, (StatusCode::CREATED, location, view)))
+        }
+        Made::Before(new) => {
+            let (record, old) = (new.record.clone(), state.keys.get(&id).await?);
+            Ok(with_etag(&record, Json(RepeatedView::of(*new, Some(old), state.clock.now().wall))))
+        }
+    }
 }
 
 /// `POST /v1/keys/import`.
@@ -155,14 +255,15 @@ pub(super) async fn detached<T: Send + 'static>(
 async fn revoked<F>(
     state: AdminState,
     revoke: impl FnOnce(Arc<KeyService>) -> F + Send + 'static,
-) -> Result<Json<RevokedView>, Problem>
+) -> Result<Response, Problem>
 where
     F: Future<Output = Result<RevokedKey, KeyError>> + Send + 'static,
 {
     let began = state.clock.now().tick;
     let RevokedKey { key, newly, revoked_at, told } = detached(revoke(state.keys.clone())).await?;
     let receipt = state.roll.receipt(told, key.record.id.shard(), revoked_at, began).await;
-    Ok(Json(RevokedView::of(key, newly, receipt, state.clock.now().wall)))
+    let record = key.record.clone();
+    Ok(with_etag(&record, Json(RevokedView::of(key, newly, receipt, state.clock.now().wall))))
 }
 
 fn key_id(text: &str) -> Result<KeyId, Problem> {

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::form_urlencoded;
 
-use crate::keys::has_key_digits;
+use crate::keys::{MAX_DAYS, has_key_digits};
 use crate::model::{KeyId, KeyStatus, Timestamp};
 use crate::store::{Cursor, KeyState, ListQuery, Mark, Place, Sort, SortBy, SortOrder};
 
@@ -14,6 +14,8 @@ use super::problem::Problem;
 pub(super) const DEFAULT_PAGE: usize = 50;
 /// Keys in a page at most.
 pub(super) const MAX_PAGE: usize = 200;
+/// Days of a key's usage where nothing is said.
+pub(super) const DEFAULT_DAYS: usize = 30;
 /// Characters of a search at most: as many as a label has.
 pub(super) const MAX_SEARCH: usize = 100;
 
@@ -81,6 +83,25 @@ pub(super) fn read(query: &str, now: Timestamp) -> Result<ListQuery, Problem> {
         })
         .transpose()?;
     Ok(list)
+}
+
+/// Reads the query of a key's usage: how many days.
+///
+/// # Errors
+/// 400, with the name of the parameter.
+pub(super) fn read_days(query: &str) -> Result<usize, Problem> {
+    let mut days = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "days" {
+            return Err(bad_parameter(&name, "is unknown; allowed is days"));
+        }
+        let number = value.parse().ok().filter(|number| (1..=MAX_DAYS).contains(number));
+        let number = number.ok_or_else(|| bad_parameter(&name, &format!("must be 1 to {MAX_DAYS}")))?;
+        if days.replace(number).is_some() {
+            return Err(bad_parameter(&name, "is there twice"));
+        }
+    }
+    Ok(days.unwrap_or(DEFAULT_DAYS))
 }
 
 /// Which way people expect where nothing is said.
@@ -214,6 +235,14 @@ mod tests {
         assert_eq!(read(&query, NOW).unwrap(), expected);
         assert_eq!(read("", NOW).unwrap(), ListQuery { limit: DEFAULT_PAGE, ..ListQuery::default() });
         assert_eq!(read("sort=label", NOW).unwrap().sort.order, SortOrder::Ascending);
+    }
+
+    #[test]
+    fn days_are_a_number_that_is_kept() {
+        assert_eq!((read_days("").unwrap(), read_days("days=90").unwrap()), (30, 90));
+        for bad in ["days=0", "days=91", "days=-1", "days=x", "days=1&days=2", "day=1"] {
+            assert!(read_days(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! listener.
 
 mod body;
+mod conditions;
 mod fleet;
 mod frame;
 mod keys;
@@ -58,7 +59,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/import", post(keys::import))
         .route("/v1/keys/revoke", post(keys::revoke_by_key))
-        .route("/v1/keys/{id}", get(keys::show))
+        .route("/v1/keys/{id}", get(keys::show).patch(keys::edit))
+        .route("/v1/keys/{id}/usage", get(keys::usage))
+        .route("/v1/keys/{id}/history", get(keys::history))
         .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/gateways", get(fleet::gateways))

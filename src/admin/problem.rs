@@ -21,6 +21,8 @@ pub(super) struct Problem {
     title: &'static str,
     detail: Cow<'static, str>,
     errors: Vec<MemberError>,
+    /// What is there now, where a precondition failed.
+    current: Option<Box<serde_json::Value>>,
     close: bool,
 }
 
@@ -38,7 +40,15 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Problem {
-        Problem { status, code, title, detail: detail.into(), errors: Vec::new(), close: false }
+        Problem {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            errors: Vec::new(),
+            current: None,
+            close: false,
+        }
     }
 
     /// The request cannot be understood.
@@ -105,6 +115,22 @@ impl Problem {
         }
     }
 
+    /// `If-Match` is needed, and missing.
+    pub(super) fn precondition_required() -> Problem {
+        let detail = "send If-Match with the ETag of the key as you have seen it";
+        Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "Precondition required",
+            detail,
+        )
+    }
+
+    /// With what is there now.
+    pub(super) fn with_current(self, current: serde_json::Value) -> Problem {
+        Problem { current: Some(Box::new(current)), ..self }
+    }
+
     /// A handler ended without an answer.
     pub(super) fn internal() -> Problem {
         Problem::new(
@@ -146,6 +172,9 @@ impl Problem {
         });
         if !self.errors.is_empty() {
             body["errors"] = json!(self.errors);
+        }
+        if let Some(current) = self.current {
+            body["current"] = *current;
         }
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
@@ -226,6 +255,19 @@ impl From<KeyError> for Problem {
             KeyError::RotatedBefore(_) => {
                 Problem::conflict("key_rotated", "Key rotated before", error.to_string())
             }
+            KeyError::NoEditOfRevoked => Problem::conflict("key_revoked", "Key revoked", error.to_string()),
+            KeyError::EditedMeanwhile(_) => Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                "Changed meanwhile",
+                "the key is not as If-Match says; see `current`, and send the request again with the ETag that it has now",
+            ),
+            KeyError::AnotherRequest => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "Idempotency key reused",
+                error.to_string(),
+            ),
             KeyError::StoreChanged(_) => {
                 Problem::conflict("store_changed", "Store changed", format!("{error}; nothing was done"))
             }

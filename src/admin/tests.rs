@@ -1,6 +1,7 @@
 //! The API over `tower`'s service interface, without sockets; and the server over loopback.
 
 mod fleet;
+mod keys;
 
 use std::time::Duration;
 

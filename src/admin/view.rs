@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::keys::RotatedKey;
+use crate::keys::{Happening, HappeningKind, KeyUsage, RotatedKey};
 use crate::model::{ApiKey, Environment, GatewayId, Head, KeyId, KeyRecord, KeyStatus, Timestamp};
 use crate::roll::{Gateway, Receipt};
-use crate::store::{Activity, Durability, Mark, StoreReport, StoredKey};
+use crate::store::{Activity, Durability, Mark, PeriodCount, StoreReport, StoredKey};
 
 /// A key, without the key.
 #[derive(Debug, Serialize)]
@@ -47,6 +47,68 @@ pub(super) struct RotatedView<'a> {
     #[serde(flatten)]
     new: CreatedView<'a>,
     old: KeyView,
+}
+
+/// The answer to a request that came before: what it made then, as it is now, and never the key.
+#[derive(Debug, Serialize)]
+pub(super) struct RepeatedView {
+    #[serde(flatten)]
+    view: KeyView,
+    /// Always true: in the first answer.
+    key_shown: bool,
+    message: &'static str,
+    /// The key that was rotated, if it was a rotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<KeyView>,
+}
+
+/// How often a key was used.
+#[derive(Debug, Serialize)]
+pub(super) struct UsageView {
+    days: Vec<DayView>,
+    hours: Vec<HourView>,
+    /// What was counted since the beginning of the hour before this one.
+    recent: Option<HourView>,
+    last_used_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct DayView {
+    /// In UTC.
+    date: String,
+    uses: u64,
+    refusals: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct HourView {
+    start: Timestamp,
+    uses: u64,
+    refusals: u64,
+}
+
+/// What happened to a key, the oldest first.
+#[derive(Debug, Serialize)]
+pub(super) struct HistoryView {
+    data: Vec<HappeningView>,
+}
+
+#[derive(Debug, Serialize)]
+struct HappeningView {
+    at: Timestamp,
+    #[serde(flatten)]
+    what: HappeningKindView,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+enum HappeningKindView {
+    Created { replaces: Option<KeyId> },
+    Imported,
+    Renamed { from: String, to: String },
+    ExpiryChanged { from: Option<Timestamp>, to: Option<Timestamp> },
+    Rotated { replaced_by: KeyId, retires_at: Timestamp },
+    Revoked,
 }
 
 /// A revoked key, and how far its revocation got.
@@ -185,6 +247,56 @@ impl<'a> RotatedView<'a> {
     pub(super) fn of(rotated: RotatedKey, key: &'a ApiKey, now: Timestamp) -> RotatedView<'a> {
         let RotatedKey { old, record, told: _ } = rotated;
         RotatedView { new: CreatedView::of(record, key, now), old: KeyView::of(old, now) }
+    }
+}
+
+impl RepeatedView {
+    /// As of `now`, which decides whether a key has expired.
+    pub(super) fn of(new: StoredKey, old: Option<StoredKey>, now: Timestamp) -> RepeatedView {
+        RepeatedView {
+            view: KeyView::of(new, now),
+            key_shown: true,
+            message: "this request came before, and made this key then; the key was shown in the first answer and cannot be \
+                      shown again. If that answer was lost, revoke the key and make another",
+            old: old.map(|old| KeyView::of(old, now)),
+        }
+    }
+}
+
+impl UsageView {
+    pub(super) fn of(usage: &KeyUsage) -> UsageView {
+        let hour =
+            |count: PeriodCount| HourView { start: count.start, uses: count.uses, refusals: count.refusals };
+        let day = |count: &PeriodCount| DayView {
+            date: count.start.to_string().chars().take(10).collect(),
+            uses: count.uses,
+            refusals: count.refusals,
+        };
+        UsageView {
+            days: usage.days.iter().map(day).collect(),
+            hours: usage.hours.iter().copied().map(hour).collect(),
+            recent: usage.recent().map(hour),
+            last_used_at: usage.last_used_at,
+        }
+    }
+}
+
+impl HistoryView {
+    pub(super) fn of(happenings: Vec<Happening>) -> HistoryView {
+        let data = happenings.into_iter().map(|Happening { at, what }| {
+            let what = match what {
+                HappeningKind::Created { replaces } => HappeningKindView::Created { replaces },
+                HappeningKind::Imported => HappeningKindView::Imported,
+                HappeningKind::Renamed { from, to } => HappeningKindView::Renamed { from, to },
+                HappeningKind::ExpiryChanged { from, to } => HappeningKindView::ExpiryChanged { from, to },
+                HappeningKind::Rotated { replaced_by, retires_at } => {
+                    HappeningKindView::Rotated { replaced_by, retires_at }
+                }
+                HappeningKind::Revoked => HappeningKindView::Revoked,
+            };
+            HappeningView { at, what }
+        });
+        HistoryView { data: data.collect() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every store promises: one suite, run against each of them.
 
+mod ledger;
 mod listing;
 
 use std::collections::HashSet;
@@ -68,6 +69,14 @@ macro_rules! contract_suite {
             who_attends_is_on_the_roll_until_it_leaves
             a_store_that_is_well_says_so_and_accepts_itself
             what_was_written_survives_reopening
+            uses_are_counted_by_day_and_hour
+            an_edit_is_one_step_and_told
+            an_edit_of_another_record_changes_nothing
+            of_many_edits_of_one_record_one_wins
+            an_edit_never_brings_a_key_back
+            an_import_is_noted
+            a_request_made_once_makes_one_key
+            a_request_made_once_rotates_once
         }
     };
     ($start:path; $($promise:ident)*) => {
@@ -82,6 +91,11 @@ macro_rules! contract_suite {
     };
 }
 pub(super) use contract_suite;
+pub(super) use ledger::{
+    a_request_made_once_makes_one_key, a_request_made_once_rotates_once, an_edit_is_one_step_and_told,
+    an_edit_never_brings_a_key_back, an_edit_of_another_record_changes_nothing, an_import_is_noted,
+    of_many_edits_of_one_record_one_wins, uses_are_counted_by_day_and_hour,
+};
 pub(super) use listing::{
     a_search_finds_labels_ends_and_ids, every_filter_and_order_is_kept, pages_stay_right_while_keys_are_made,
     ten_thousand_keys_stay_quick,

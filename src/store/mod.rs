@@ -5,8 +5,10 @@
 //! Every change to a key is one atomic step that also tells the event; whoever calls here gets a [`StoreError`]
 //! for an outage, which is never the same as "no such key".
 
+mod change;
 #[cfg(test)]
 mod contract;
+mod counts;
 pub mod guard;
 mod listing;
 pub mod redis;
@@ -17,6 +19,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::change::{
+    CHANGES_KEPT, Change, ChangeKind, Earlier, Edit, Editable, ONCE_MEMORY_S, Once, Origin,
+};
+pub use self::counts::{Period, PeriodCount};
 pub(crate) use self::listing::Selection;
 pub use self::listing::{
     Cursor, EXPIRING_WITHIN, IDLE_AFTER, KeyState, ListQuery, Mark, Page, Place, ROTATION_AFTER, Sort,
@@ -40,7 +46,32 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
 
     /// Writes a new key and tells [`EventKind::Created`](crate::model::EventKind::Created). Never overwrites.
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError>;
+    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
+        self.create_from(record, &Origin::Made).await
+    }
+
+    /// As [`create`](KeyStore::create), and notes in the same step where the key comes from. A request that is made once and
+    /// came before makes no key.
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError>;
+
+    /// What the request of this name, [`Once::name`], did in `shard`, if it came within the last [`ONCE_MEMORY_S`].
+    async fn recall(&self, shard: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError>;
+
+    /// Writes label and expiry date into the key of the record `before`, if it still is that record and not revoked, notes the change, and
+    /// tells [`EventKind::Changed`](crate::model::EventKind::Changed), in one step. `None` if there is no such key.
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError>;
+
+    /// What was changed in a key, the oldest first; the last [`CHANGES_KEPT`]. Nothing of an unknown key.
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError>;
+
+    /// How often a key was used in each of the `count` periods of which the last is that of `now`, the oldest first.
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError>;
 
     /// Marks a key as revoked and tells [`EventKind::Revoked`](crate::model::EventKind::Revoked); the moment is
     /// the store's. Repeating it changes nothing: the first moment stands, and the event is told again.
@@ -58,9 +89,21 @@ pub trait KeyStore: Send + Sync + 'static {
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError> {
+        self.rotate_once(old, new, retires_at, None).await
+    }
+
+    /// As [`rotate`](KeyStore::rotate), by a request that rotates once, however often it is sent.
+    async fn rotate_once(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError>;
 
-    /// Merges a batch of uses of one shard: dates never go backwards, and a batch that is sent again counts once.
+    /// Merges a batch of uses of one shard: dates never go backwards, and a batch that is sent again counts once. Each
+    /// entry counts in the day and the hour of its latest use and its latest refusal.
     async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError>;
 
     /// What the whole fleet shares. Made on the first call on an empty store, and the same for ever after.
@@ -142,6 +185,8 @@ pub enum Creation {
     Created,
     /// Its hash or its id was there already; nothing was changed.
     AlreadyThere,
+    /// The request came before, and did this then; nothing was changed.
+    Repeated(Earlier),
 }
 
 /// What became of a revocation.
@@ -181,6 +226,8 @@ pub enum Rotation {
     RotatedBefore,
     /// The new key's hash or id was there already; nothing was changed.
     AlreadyThere,
+    /// The request came before, and did this then; nothing was changed.
+    Repeated(Earlier),
 }
 
 /// Whether something outlasts a crash of the store.
@@ -246,7 +293,7 @@ pub struct UsageBatch {
     pub id: u128,
     /// The shard of every key in it.
     pub shard: Shard,
-    /// One entry a key.
+    /// One entry a key and hour.
     pub uses: Vec<KeyUse>,
 }
 

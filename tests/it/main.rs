@@ -21,6 +21,7 @@ mod forwarding;
 mod garbage;
 mod headers;
 mod history;
+mod key_api;
 mod metrics;
 mod outage;
 mod receipts;

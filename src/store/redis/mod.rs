@@ -1,12 +1,13 @@
 //! The store of a fleet: Redis, standalone.
 //!
 //! `layout` says what stands where, `scripts` what happens in one step and `lua` how, `link` keeps the connection,
-//! `identity` knows whose store it is, `list` merges the shards, `durable` asks what would outlast a crash. Without a
+//! `identity` knows whose store it is, `list` merges the shards, `ledger` has what is noted beside the keys, `durable` asks what would outlast a crash. Without a
 //! connection, and where what answers is not ours, every call fails at once.
 
 mod durable;
 mod identity;
 mod layout;
+mod ledger;
 mod link;
 mod list;
 mod lua;
@@ -29,8 +30,8 @@ use self::link::{Line, Link};
 use self::scripts::{Revoked, Rotated, Scripts};
 pub use self::settings::{RedisSettings, UnusableRedisUrl};
 use super::{
-    Creation, Durability, FleetSettings, KeyStore, ListQuery, Page, Revocation, Rotation, StoreError,
-    StoreReport, StoredKey, Told, UsageBatch,
+    Change, Creation, Durability, Earlier, Edit, Editable, FleetSettings, KeyStore, ListQuery, Once, Origin,
+    Page, Period, PeriodCount, Revocation, Rotation, StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
 use crate::model::{
     Event, GatewayId, Head, Heads, KeyHash, KeyId, KeyRecord, LogEntry, Member, Shard, Timestamp,
@@ -147,12 +148,38 @@ impl KeyStore for RedisStore {
         list::page(&self.ours()?, query).await
     }
 
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError> {
         in_its_shard(record)?;
         let ours = self.ours()?;
-        let script = self.scripts.create(&ours.store_id, record)?;
-        let created: bool = ours.hear(script.invoke_async(&mut ours.line.connection()).await).await?;
-        Ok(if created { Creation::Created } else { Creation::AlreadyThere })
+        let script = self.scripts.create(&ours.store_id, record, origin)?;
+        let outcome: String = ours.hear(script.invoke_async(&mut ours.line.connection()).await).await?;
+        Ok(match outcome.as_str() {
+            "created" => Creation::Created,
+            "already there" => Creation::AlreadyThere,
+            earlier => Creation::Repeated(layout::read_earlier(earlier)?),
+        })
+    }
+
+    async fn recall(&self, shard: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError> {
+        ledger::recall(&self.ours()?, shard, name).await
+    }
+
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError> {
+        ledger::edit(&self.ours()?, before, after).await
+    }
+
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError> {
+        ledger::changes(&self.ours()?, id).await
+    }
+
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError> {
+        ledger::counts(&self.ours()?, id, period, count, now).await
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -172,11 +199,12 @@ impl KeyStore for RedisStore {
         ours.hear(script.invoke_async(&mut ours.line.connection()).await).await
     }
 
-    async fn rotate(
+    async fn rotate_once(
         &self,
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError> {
         in_its_shard(new)?;
         if new.id.shard() != old.shard() {
@@ -185,7 +213,7 @@ impl KeyStore for RedisStore {
         let ours = self.ours()?;
         let Some(hash) = list::read_hash(&ours, old).await? else { return Ok(None) };
         let new = KeyRecord { replaces: Some(*old), ..new.clone() };
-        let script = self.scripts.rotate(&ours.store_id, (&hash, old), &new, retires_at)?;
+        let script = self.scripts.rotate(&ours.store_id, (&hash, old), &new, retires_at, once)?;
         let (outcome, record, head): Rotated =
             ours.hear(script.invoke_async(&mut ours.line.connection()).await).await?;
         Ok(Some(match outcome.as_str() {
@@ -196,7 +224,8 @@ impl KeyStore for RedisStore {
             "revoked" => Rotation::Revoked,
             "rotated before" => Rotation::RotatedBefore,
             "already there" => Rotation::AlreadyThere,
-            _ => return Err(lost_record(old)),
+            "missing" => return Err(lost_record(old)),
+            earlier => Rotation::Repeated(layout::read_earlier(earlier)?),
         }))
     }
 

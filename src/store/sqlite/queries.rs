@@ -3,6 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
+use super::ledger;
 use crate::model::{CheckSecret, KeyHash, KeyId, KeyRecord, Timestamp};
 use crate::store::{Activity, FleetSettings, StoredKey, UsageBatch, fold};
 
@@ -103,6 +104,7 @@ pub(super) fn record_uses(
     }
     let mut forget = connection.prepare_cached("DELETE FROM usage_batches WHERE at < ?1")?;
     forget.execute([now.as_millis().saturating_sub(BATCH_MEMORY_MS)])?;
+    ledger::forget_periods(connection, now)?;
 
     // `max` of a NULL is NULL: what is missing on one side is taken from the other.
     let mut merge = connection.prepare_cached(
@@ -116,6 +118,7 @@ pub(super) fn record_uses(
     )?;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     for key in &batch.uses {
+        ledger::count(connection, key)?;
         let Activity { last_used_at, uses, uses_in_grace, last_refused_at, refusals } = key.activity;
         merge.execute(named_params! {
             ":id": key.id.as_str(),
@@ -210,7 +213,7 @@ fn read_moment(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
-fn read_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn read_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {

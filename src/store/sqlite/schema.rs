@@ -80,6 +80,32 @@ CREATE TABLE clock (
 const VERSION_3: &str = "
 ALTER TABLE keys ADD COLUMN label_folded TEXT NOT NULL DEFAULT '';
 CREATE INDEX keys_of_team_by_label ON keys (team, label_folded, id);
+
+CREATE TABLE period_counts (
+    key_id   TEXT    NOT NULL,
+    period   TEXT    NOT NULL CHECK (period IN ('day', 'hour')),
+    number   INTEGER NOT NULL,
+    uses     INTEGER NOT NULL,
+    refusals INTEGER NOT NULL,
+    PRIMARY KEY (key_id, period, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX period_counts_by_age ON period_counts (period, number);
+
+CREATE TABLE key_changes (
+    number INTEGER NOT NULL PRIMARY KEY,
+    key_id TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    change TEXT    NOT NULL
+) STRICT;
+CREATE INDEX key_changes_of_key ON key_changes (key_id, number);
+
+CREATE TABLE requests_made_once (
+    name        BLOB    NOT NULL PRIMARY KEY CHECK (length(name) = 32),
+    fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    key_id      TEXT    NOT NULL,
+    at          INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_made_once_by_age ON requests_made_once (at);
 ";
 
 /// Connections of this process wait so long for each other; only checkpoints and the opening make them.
