@@ -81,6 +81,21 @@ impl Api {
         self.read(request.header("authorization", self.authorization.as_str()).send_json(body))
     }
 
+    /// Reads something, and the name of its state.
+    pub(super) fn get_tagged(&self, path: &str) -> Result<(Value, String), Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let answered = request.header("authorization", self.authorization.as_str()).call();
+        let tag = answered.as_ref().ok().and_then(|response| response.headers().get("etag"));
+        let tag = tag.and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
+        Ok((self.read(answered)?, tag))
+    }
+
+    /// Changes something that is in the state of this name.
+    pub(super) fn patch(&self, path: &str, tag: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent.patch(format!("{}{path}", self.base)).header("if-match", tag);
+        self.read(request.header("authorization", self.authorization.as_str()).send_json(body))
+    }
+
     fn read(&self, answered: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
         let mut response = answered.map_err(|error| unreachable(&self.base, &error))?;
         let status = response.status();

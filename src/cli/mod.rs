@@ -11,6 +11,7 @@ mod import;
 mod keys;
 mod receipt;
 mod settings;
+mod story;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -68,7 +69,7 @@ enum Command {
         #[command(flatten)]
         settings: SettingFlags,
     },
-    /// Makes, lists, rotates, revokes and imports keys, through the admin API.
+    /// Makes, lists, edits, rotates, revokes and imports keys, through the admin API.
     Keys(keys::KeysArguments),
     /// Shows the gateways of the fleet, and how far each of them is, through the admin API.
     Gateways(fleet::GatewaysArguments),
