@@ -1,7 +1,6 @@
 //! `/v1/keys`: the handlers.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -13,12 +12,14 @@ use serde::Deserialize;
 use url::form_urlencoded;
 use zeroize::Zeroize;
 
-use crate::keys::{Grace, ImportedKey, KeyError, KeyService, NewKey, RelativeExpiry, RevokedKey};
+use crate::keys::{Grace, ImportedKey, KeyError, NewKey, RelativeExpiry, RevokedKey};
 use crate::model::{ApiKey, Environment, KeyId, KeyStatus, Timestamp};
 use crate::store::{Cursor, ListQuery};
 
 use super::problem::Problem;
+use super::session::Caller;
 use super::view::{CreatedView, ImportView, KeyView, PageView, RevokedView, RotatedView};
+use super::walled::EditedKeys;
 use super::{AdminState, body};
 
 const DEFAULT_PAGE: usize = 50;
@@ -53,7 +54,12 @@ struct ImportBody {
 }
 
 /// `POST /v1/keys`: 201, with the key for the only time.
-pub(super) async fn create(State(state): State<AdminState>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(state): State<AdminState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let keys = state.keys.edited_by(&caller)?;
     let body: CreateBody = body::read(request, body::LIMIT).await?;
     let now = state.clock.now().wall;
     let expires_at = match (body.expires_at, body.expires_in) {
@@ -68,7 +74,7 @@ pub(super) async fn create(State(state): State<AdminState>, request: Request) ->
         }
     };
     let new = NewKey { label: body.label, team: body.team, environment: body.environment, expires_at };
-    let (record, key) = detached(async move { state.keys.create(new).await }).await?;
+    let (record, key) = detached(async move { keys.create(new).await }).await?;
     let location = format!("/v1/keys/{}", record.id);
     let created = Json(CreatedView::of(record, &key, now));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], created).into_response())
@@ -77,11 +83,12 @@ pub(super) async fn create(State(state): State<AdminState>, request: Request) ->
 /// `GET /v1/keys`: one page, newest first.
 pub(super) async fn list(
     State(state): State<AdminState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageView>, Problem> {
     let now = state.clock.now().wall;
     let query = list_query(query.as_deref().unwrap_or_default(), now)?;
-    let page = state.keys.list(&query).await?;
+    let page = state.keys.seen_by(&caller).list(&query).await?;
     let data = page.keys.into_iter().map(|key| KeyView::of(key, now)).collect();
     Ok(Json(PageView { data, next_cursor: page.next.map(encode_cursor) }))
 }
@@ -89,36 +96,40 @@ pub(super) async fn list(
 /// `GET /v1/keys/{id}`.
 pub(super) async fn show(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<KeyView>, Problem> {
-    let key = state.keys.get(&key_id(&id)?).await?;
+    let key = state.keys.seen_by(&caller).get(&key_id(&id)?).await?;
     Ok(Json(KeyView::of(key, state.clock.now().wall)))
 }
 
 /// `POST /v1/keys/{id}/revoke`. Takes no body; what is sent as one is not read.
 pub(super) async fn revoke(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RevokedView>, Problem> {
     let id = key_id(&id)?;
-    revoked(state, move |keys| async move { keys.revoke(&id).await }).await
+    revoked(state, &caller, move |keys| async move { keys.revoke(&id).await }).await
 }
 
 /// `POST /v1/keys/revoke`: by the key itself, for whoever found one.
 pub(super) async fn revoke_by_key(
     State(state): State<AdminState>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<RevokedView>, Problem> {
     let mut body: RevokeBody = body::read(request, body::LIMIT).await?;
-    let key = state.keys.format().parse(body.key.trim().as_bytes());
+    let key = state.keys.edited_by(&caller)?.format().parse(body.key.trim().as_bytes());
     body.key.zeroize();
     let key: ApiKey = key.map_err(|error| Problem::invalid(format!("`key`: {error}")))?;
-    revoked(state, move |keys| async move { keys.revoke_key(&key).await }).await
+    revoked(state, &caller, move |keys| async move { keys.revoke_key(&key).await }).await
 }
 
 /// `POST /v1/keys/{id}/rotate`: 201, with the new key for the only time, and the old one. Needs no body.
 pub(super) async fn rotate(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -128,7 +139,7 @@ pub(super) async fn rotate(
         Some(text) => text.parse().map_err(|error| Problem::invalid(format!("`grace`: {error}")))?,
         None => Grace::default(),
     };
-    let keys = state.keys.clone();
+    let keys = state.keys.edited_by(&caller)?;
     let (rotated, key) = detached(async move { keys.rotate(&id, grace).await }).await?;
     let location = format!("/v1/keys/{}", rotated.record.id);
     let view = Json(RotatedView::of(rotated, &key, state.clock.now().wall));
@@ -138,10 +149,12 @@ pub(super) async fn rotate(
 /// `POST /v1/keys/import`.
 pub(super) async fn import(
     State(state): State<AdminState>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<ImportView>, Problem> {
+    let fleet = state.keys.of_the_fleet(&caller)?;
     let ImportBody { keys } = body::read(request, body::IMPORT_LIMIT).await?;
-    let report = detached(async move { state.keys.import(keys).await }).await?;
+    let report = detached(async move { fleet.import(keys).await }).await?;
     Ok(Json(ImportView { created: report.created, already_there: report.already_there }))
 }
 
@@ -161,13 +174,15 @@ pub(super) async fn detached<T: Send + 'static>(
 /// Revokes, waits until the fleet has heard of it, and shows how far it has come.
 async fn revoked<F>(
     state: AdminState,
-    revoke: impl FnOnce(Arc<KeyService>) -> F + Send + 'static,
+    caller: &Caller,
+    revoke: impl FnOnce(EditedKeys) -> F + Send + 'static,
 ) -> Result<Json<RevokedView>, Problem>
 where
     F: Future<Output = Result<RevokedKey, KeyError>> + Send + 'static,
 {
     let began = state.clock.now().tick;
-    let RevokedKey { key, newly, revoked_at, told } = detached(revoke(state.keys.clone())).await?;
+    let keys = state.keys.edited_by(caller)?;
+    let RevokedKey { key, newly, revoked_at, told } = detached(revoke(keys)).await?;
     let receipt = state.roll.receipt(told, key.record.id.shard(), revoked_at, began).await;
     Ok(Json(RevokedView::of(key, newly, receipt, state.clock.now().wall)))
 }

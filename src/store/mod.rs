@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod contract;
 pub mod guard;
+pub mod people;
 pub mod redis;
 pub mod sqlite;
 

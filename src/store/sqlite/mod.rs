@@ -5,6 +5,7 @@
 
 mod error;
 mod lock;
+mod people;
 mod queries;
 mod readers;
 mod schema;
