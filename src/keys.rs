@@ -220,6 +220,17 @@ impl KeyService {
         self.revoke_stored(stored.unwrap_or(StoredKey { record, activity: Activity::default() })).await
     }
 
+    /// The key that somebody holds, if there is such a key.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn find(&self, key: &ApiKey) -> Result<Option<StoredKey>, KeyError> {
+        match within_deadline(self.store.find(&key.hash())).await? {
+            Some(record) => Ok(within_deadline(self.store.get(&record.id)).await?),
+            None => Ok(None),
+        }
+    }
+
     /// What is there where the store should be, for an operator.
     ///
     /// # Errors

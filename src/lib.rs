@@ -10,6 +10,7 @@
 //! - [`store`]: where keys live. SQLite or Redis, behind one contract.
 //! - [`events`]: how gateways learn what changed.
 //! - [`keys`]: create, list, rotate, revoke, import.
+//! - [`people`]: who may log in, what they may do, and their sessions.
 //! - [`roll`]: who is in the fleet, and who has heard of a revocation.
 //! - [`admin`]: the same over HTTP, with probes and metrics.
 //! - [`demo`]: a sample API to stand in front of.
@@ -29,6 +30,7 @@ pub mod events;
 pub mod keys;
 pub mod model;
 pub mod observe;
+pub mod people;
 pub mod proxy;
 pub mod roll;
 pub mod store;

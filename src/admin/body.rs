@@ -46,7 +46,11 @@ pub(super) async fn read_if_any<T: DeserializeOwned + Default>(
     }
 }
 
-async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// Reads a whole body.
+///
+/// # Errors
+/// 413, 408; 400 if it ends too early.
+pub(super) async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
     let collected = Limited::new(request.into_body(), limit).collect();
     match tokio::time::timeout(READ_DEADLINE, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -1,11 +1,9 @@
-//! What is around every request to the admin API: its id, the token, and the rendering of what went wrong.
+//! What is around every request to the admin listener: its id, and the rendering of what went wrong.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-
-use crate::config::AdminToken;
 
 use super::problem::Problem;
 
@@ -39,21 +37,6 @@ pub(super) async fn frame(request: Request, next: Next) -> Response {
     response
 }
 
-/// Lets a request under `/v1` pass only with the token. Asked before anything is said about what exists there.
-pub(super) async fn require_token(
-    State(token): State<Option<AdminToken>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if is_api(request.uri().path()) {
-        let presented = bearer(request.headers())?;
-        if !token.is_some_and(|token| token.is(presented)) {
-            return Err(Problem::unauthorized("this is not the admin token"));
-        }
-    }
-    Ok(next.run(request).await)
-}
-
 /// For what no route knows.
 pub(super) async fn not_found() -> Problem {
     Problem::of_status(http::StatusCode::NOT_FOUND)
@@ -64,7 +47,8 @@ pub(super) async fn method_not_allowed() -> Problem {
     Problem::of_status(http::StatusCode::METHOD_NOT_ALLOWED)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
+/// The token that a machine shows.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value.as_bytes(),
@@ -79,7 +63,8 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     }
 }
 
-fn is_api(path: &str) -> bool {
+/// Whether `path` is the API's.
+pub(super) fn is_api(path: &str) -> bool {
     path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -1,7 +1,6 @@
 //! `/v1/keys`: the handlers.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -10,17 +9,17 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroize;
 
-use crate::keys::{
-    Grace, ImportedKey, KeyEdit, KeyError, KeyService, Made, NewKey, RelativeExpiry, RevokedKey,
-};
+use crate::keys::{Grace, ImportedKey, KeyEdit, KeyError, Made, NewKey, RelativeExpiry, RevokedKey};
 use crate::model::{ApiKey, Environment, KeyId, Timestamp};
 
 use super::conditions::{IfMatch, Named, with_etag};
 use super::problem::Problem;
+use super::session::Caller;
 use super::view::{
     CreatedView, HistoryView, ImportView, KeyView, PageView, RepeatedView, RevokedView, RotatedView,
     UsageView,
 };
+use super::walled::EditedKeys;
 use super::{AdminState, body, list};
 
 #[derive(Deserialize, Serialize)]
@@ -68,7 +67,12 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T
 }
 
 /// `POST /v1/keys`: 201, with the key for the only time. 200 and the record, if an `Idempotency-Key` comes again.
-pub(super) async fn create(State(state): State<AdminState>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(state): State<AdminState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let keys = state.keys.edited_by(&caller)?;
     let named = Named::of(&request)?;
     let body: CreateBody = body::read(request, body::LIMIT).await?;
     let once = named.once("create", &fingerprint(&body));
@@ -79,7 +83,7 @@ pub(super) async fn create(State(state): State<AdminState>, request: Request) ->
         (None, Some(life)) => Some(expiry_in(&life, now)?),
     };
     let new = NewKey { label: body.label, team: body.team, environment: body.environment, expires_at };
-    match detached(async move { state.keys.create_once(new, once).await }).await? {
+    match detached(async move { keys.create_once(new, once).await }).await? {
         Made::Now((record, key)) => {
             let location = [(header::LOCATION, format!("/v1/keys/{}", record.id))];
             let created = Json(CreatedView::of(record.clone(), &key, now));
@@ -107,11 +111,12 @@ fn fingerprint(body: &impl Serialize) -> Vec<u8> {
 /// `GET /v1/keys`: one page.
 pub(super) async fn list(
     State(state): State<AdminState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageView>, Problem> {
     let now = state.clock.now().wall;
     let query = list::read(query.as_deref().unwrap_or_default(), now)?;
-    let page = state.keys.list(&query).await?;
+    let page = state.keys.seen_by(&caller).list(&query).await?;
     let data = page.keys.into_iter().map(|key| KeyView::of(key, now)).collect();
     Ok(Json(PageView { data, next_cursor: page.next.as_ref().map(list::encode_cursor), total: page.total }))
 }
@@ -119,15 +124,17 @@ pub(super) async fn list(
 /// `GET /v1/keys/{id}`.
 pub(super) async fn show(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let key = state.keys.get(&key_id(&id)?).await?;
+    let key = state.keys.seen_by(&caller).get(&key_id(&id)?).await?;
     Ok(with_etag(&key.record.clone(), Json(KeyView::of(key, state.clock.now().wall))))
 }
 
 /// `PATCH /v1/keys/{id}`: label and expiry date, of the key as `If-Match` says that it was seen.
 pub(super) async fn edit(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -139,7 +146,7 @@ pub(super) async fn edit(
         Some(life) => Some(Some(expiry_in(&life, state.clock.now().wall)?)),
         None => expires_at,
     };
-    let (keys, edit) = (state.keys.clone(), KeyEdit { label, expires_at });
+    let (keys, edit) = (state.keys.edited_by(&caller)?, KeyEdit { label, expires_at });
     // Not through `detached`, which would lose what is there now.
     let edited = tokio::spawn(async move { keys.edit(&id, |revision| seen.is(revision), edit).await });
     let now = state.clock.now().wall;
@@ -162,46 +169,51 @@ pub(super) async fn edit(
 /// `GET /v1/keys/{id}/usage`: day by day, and hour by hour.
 pub(super) async fn usage(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<UsageView>, Problem> {
     let days = list::read_days(query.as_deref().unwrap_or_default())?;
-    Ok(Json(UsageView::of(&state.keys.usage(&key_id(&id)?, days).await?)))
+    Ok(Json(UsageView::of(&state.keys.seen_by(&caller).usage(&key_id(&id)?, days).await?)))
 }
 
 /// `GET /v1/keys/{id}/history`: what happened to it.
 pub(super) async fn history(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<HistoryView>, Problem> {
-    Ok(Json(HistoryView::of(state.keys.history(&key_id(&id)?).await?)))
+    Ok(Json(HistoryView::of(state.keys.seen_by(&caller).history(&key_id(&id)?).await?)))
 }
 
 /// `POST /v1/keys/{id}/revoke`. Takes no body; what is sent as one is not read.
 pub(super) async fn revoke(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = key_id(&id)?;
-    revoked(state, move |keys| async move { keys.revoke(&id).await }).await
+    revoked(state, &caller, move |keys| async move { keys.revoke(&id).await }).await
 }
 
 /// `POST /v1/keys/revoke`: by the key itself, for whoever found one.
 pub(super) async fn revoke_by_key(
     State(state): State<AdminState>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let mut body: RevokeBody = body::read(request, body::LIMIT).await?;
-    let key = state.keys.format().parse(body.key.trim().as_bytes());
+    let key = state.keys.edited_by(&caller)?.format().parse(body.key.trim().as_bytes());
     body.key.zeroize();
     let key: ApiKey = key.map_err(|error| Problem::invalid(format!("`key`: {error}")))?;
-    revoked(state, move |keys| async move { keys.revoke_key(&key).await }).await
+    revoked(state, &caller, move |keys| async move { keys.revoke_key(&key).await }).await
 }
 
 /// `POST /v1/keys/{id}/rotate`: 201, with the new key for the only time, and the old one. Needs no body. 200 without the
 /// key, if an `Idempotency-Key` comes again.
 pub(super) async fn rotate(
     State(state): State<AdminState>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -213,7 +225,7 @@ pub(super) async fn rotate(
         Some(text) => text.parse().map_err(|error| Problem::invalid(format!("`grace`: {error}")))?,
         None => Grace::default(),
     };
-    let keys = state.keys.clone();
+    let (keys, seen) = (state.keys.edited_by(&caller)?, state.keys.seen_by(&caller));
     match detached(async move { keys.rotate_once(&id, grace, once).await }).await? {
         Made::Now((rotated, key)) => {
             let (record, now) = (rotated.record.clone(), state.clock.now().wall);
@@ -222,7 +234,7 @@ pub(super) async fn rotate(
             Ok(with_etag(&record, (StatusCode::CREATED, location, view)))
         }
         Made::Before(new) => {
-            let (record, old) = (new.record.clone(), state.keys.get(&id).await?);
+            let (record, old) = (new.record.clone(), seen.get(&id).await?);
             Ok(with_etag(&record, Json(RepeatedView::of(*new, Some(old), state.clock.now().wall))))
         }
     }
@@ -231,10 +243,12 @@ pub(super) async fn rotate(
 /// `POST /v1/keys/import`.
 pub(super) async fn import(
     State(state): State<AdminState>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<ImportView>, Problem> {
+    let fleet = state.keys.of_the_fleet(&caller)?;
     let ImportBody { keys } = body::read(request, body::IMPORT_LIMIT).await?;
-    let report = detached(async move { state.keys.import(keys).await }).await?;
+    let report = detached(async move { fleet.import(keys).await }).await?;
     Ok(Json(ImportView { created: report.created, already_there: report.already_there }))
 }
 
@@ -254,13 +268,14 @@ pub(super) async fn detached<T: Send + 'static>(
 /// Revokes, waits until the fleet has heard of it, and shows how far it has come.
 async fn revoked<F>(
     state: AdminState,
-    revoke: impl FnOnce(Arc<KeyService>) -> F + Send + 'static,
+    caller: &Caller,
+    revoke: impl FnOnce(EditedKeys) -> F + Send + 'static,
 ) -> Result<Response, Problem>
 where
     F: Future<Output = Result<RevokedKey, KeyError>> + Send + 'static,
 {
     let began = state.clock.now().tick;
-    let RevokedKey { key, newly, revoked_at, told } = detached(revoke(state.keys.clone())).await?;
+    let RevokedKey { key, newly, revoked_at, told } = detached(revoke(state.keys.edited_by(caller)?)).await?;
     let receipt = state.roll.receipt(told, key.record.id.shard(), revoked_at, began).await;
     let record = key.record.clone();
     Ok(with_etag(&record, Json(RevokedView::of(key, newly, receipt, state.clock.now().wall))))

@@ -1,22 +1,28 @@
 //! The admin API: where keys are made, listed, rotated and revoked, where the fleet is seen, and where probes and
 //! Prometheus ask.
 //!
-//! `frame` is around every request: it gives it an id, asks for the token, and renders what went wrong. `keys` and
-//! `fleet` have the handlers, `body` reads what they are sent, `view` is what they show, and `serve` runs it all on a
+//! `frame` is around every request: it gives it an id, and renders what went wrong. `gate` decides who is asking, which
+//! `session` describes, and whether that one may ask. `keys`, `fleet`, `users` and `login` have the handlers, which get
+//! keys through `walled` alone; `body` reads what they are sent, `view` is what they show, and `serve` runs it all on a
 //! listener.
 
 mod body;
 mod conditions;
 mod fleet;
 mod frame;
+mod gate;
 mod keys;
 mod list;
+mod login;
 mod probes;
 mod problem;
 mod serve;
+mod session;
 #[cfg(test)]
 mod tests;
+mod users;
 mod view;
+mod walled;
 
 use std::sync::Arc;
 
@@ -26,11 +32,13 @@ use axum::routing::{get, post};
 
 use crate::clock::Clock;
 use crate::config::AdminToken;
-use crate::keys::KeyService;
 use crate::observe::Health;
+use crate::people::People;
 use crate::roll::Roll;
 
 pub use serve::serve;
+pub use session::Cookies;
+pub use walled::Keys;
 
 /// Renders all metrics in Prometheus' text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -39,7 +47,13 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 #[derive(Clone)]
 pub struct AdminState {
     /// The keys.
-    pub keys: Arc<KeyService>,
+    pub keys: Keys,
+    /// Who may log in.
+    pub people: Arc<People>,
+    /// How browsers are told.
+    pub cookies: Cookies,
+    /// Whether another server ends TLS in front of this one, and says where requests come from.
+    pub behind_tls: bool,
     /// The fleet, and who has heard of a revocation.
     pub roll: Arc<Roll>,
     /// What a machine must show; without one, nobody gets in.
@@ -52,10 +66,10 @@ pub struct AdminState {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Everything: `/v1` behind the token, and probes and metrics without.
+/// Everything: the API and the pages behind the gate, and probes and metrics without.
 pub fn router(state: AdminState) -> Router {
-    let gate = from_fn_with_state(state.token.clone(), frame::require_token);
-    let api = Router::new()
+    let gate = from_fn_with_state(state.clone(), gate::gate);
+    let gated = Router::new()
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/import", post(keys::import))
         .route("/v1/keys/revoke", post(keys::revoke_by_key))
@@ -67,10 +81,15 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/gateways", get(fleet::gateways))
         .route("/v1/store", get(fleet::store))
         .route("/v1/store/accept", post(fleet::accept_store))
+        .route("/v1/users", get(users::list).post(users::add))
+        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::remove))
+        .route("/v1/users/{id}/link", post(users::link))
+        .merge(login::routes())
         .method_not_allowed_fallback(frame::method_not_allowed)
         .fallback(frame::not_found)
+        .layer(gate)
         .with_state(state.clone());
-    api.merge(probes::routes(state.health, state.metrics)).layer(gate).layer(from_fn(frame::frame))
+    gated.merge(probes::routes(state.health, state.metrics)).layer(from_fn(frame::frame))
 }
 
 /// Probes and metrics alone, for a listener that anybody may reach.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::keys::{BadImport, InvalidField, KeyError, without_keys};
+use crate::people::{PeopleError, Role};
 use crate::store::StoreError;
 
 /// How many keys of an import are named; whoever has more wrong lines has one mistake, not many.
@@ -23,6 +24,8 @@ pub(super) struct Problem {
     errors: Vec<MemberError>,
     /// What is there now, where a precondition failed.
     current: Option<Box<serde_json::Value>>,
+    /// Seconds, beside those that a status has by itself.
+    retry_after: Option<u64>,
     close: bool,
 }
 
@@ -47,6 +50,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             current: None,
+            retry_after: None,
             close: false,
         }
     }
@@ -69,6 +73,28 @@ impl Problem {
     /// No token, or not the right one.
     pub(super) fn unauthorized(detail: &'static str) -> Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Admin token required", detail)
+    }
+
+    /// A person who has less than `role`.
+    pub(super) fn forbidden(role: Role) -> Problem {
+        let detail = match role {
+            Role::Viewer => "this needs the role viewer",
+            Role::Editor => "this needs the role editor; ask an admin of your team",
+            Role::Admin => "this needs the role admin; ask an admin of your team",
+        };
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// A person of a team, where only those who see to the whole fleet may.
+    pub(super) fn forbidden_to_teams() -> Problem {
+        let detail = "this concerns the whole fleet: only its admins, and the admin token, may do it";
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// It does not come from a page of ours, or from one that is out of date.
+    pub(super) fn forged() -> Problem {
+        let detail = "this was not sent by a current page of this console; reload the page and try again";
+        Problem::new(StatusCode::FORBIDDEN, "csrf_failed", "Not sent from here", detail)
     }
 
     /// No such thing.
@@ -189,6 +215,9 @@ impl Problem {
             }
             _ => {}
         }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -214,20 +243,7 @@ impl From<KeyError> for Problem {
                 Problem { errors: named(bad), ..Problem::invalid(error.to_string()) }
             }
             KeyError::NotFound => Problem::not_found("there is no such key"),
-            KeyError::Store(cause) => {
-                tracing::warn!(error = %cause, "the store failed a request to the admin API");
-                let detail = match cause {
-                    StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done".into(),
-                    StoreError::NotOurs(mismatch) => Cow::Owned(format!(
-                        "what is found in the store's place is not the fleet's store, and nothing was done: {mismatch}"
-                    )),
-                    StoreError::Unavailable(_)
-                    | StoreError::TimedOut(_)
-                    | StoreError::CircuitOpen
-                    | StoreError::Busy => "the store does not answer; repeat the request".into(),
-                };
-                Problem::unavailable("store_unavailable", "Store unavailable", detail)
-            }
+            KeyError::Store(cause) => Problem::of_store(cause),
             KeyError::ImportInterrupted { done, source } => {
                 tracing::warn!(error = %source, "the store failed during an import");
                 let written = done.created + done.already_there;
@@ -273,6 +289,64 @@ impl From<KeyError> for Problem {
             }
             KeyError::Unacceptable(_) => {
                 Problem::conflict("store_unacceptable", "Store unacceptable", error.to_string())
+            }
+        }
+    }
+}
+
+impl Problem {
+    fn of_store(cause: &StoreError) -> Problem {
+        tracing::warn!(error = %cause, "the store failed a request to the admin API");
+        let detail = match cause {
+            StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done".into(),
+            StoreError::NotOurs(mismatch) => Cow::Owned(format!(
+                "what is found in the store's place is not the fleet's store, and nothing was done: {mismatch}"
+            )),
+            StoreError::Unavailable(_)
+            | StoreError::TimedOut(_)
+            | StoreError::CircuitOpen
+            | StoreError::Busy => "the store does not answer; repeat the request".into(),
+        };
+        Problem::unavailable("store_unavailable", "Store unavailable", detail)
+    }
+}
+
+impl From<PeopleError> for Problem {
+    fn from(error: PeopleError) -> Problem {
+        let too_many = |wait: u64| Problem {
+            retry_after: Some(wait),
+            ..Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                "Too many attempts",
+                error.to_string(),
+            )
+        };
+        match &error {
+            PeopleError::Throttled(wait) => too_many(wait.as_millis().div_ceil(1_000).max(1) as u64),
+            PeopleError::Busy => too_many(1),
+            PeopleError::WrongCredentials => Problem::new(
+                StatusCode::FORBIDDEN,
+                "wrong_credentials",
+                "Wrong credentials",
+                error.to_string(),
+            ),
+            PeopleError::Weak(_) | PeopleError::Account(_) | PeopleError::Invalid { .. } => {
+                Problem::invalid(error.to_string())
+            }
+            PeopleError::LinkEnded => {
+                Problem::not_found("this link is not valid any more; ask for a new one")
+            }
+            PeopleError::NotFound => Problem::not_found("there is no such user"),
+            PeopleError::AccountTaken => {
+                Problem::conflict("account_taken", "Account taken", error.to_string())
+            }
+            PeopleError::LastAdmin => Problem::conflict("last_admin", "Last admin", error.to_string()),
+            PeopleError::Outdated => Problem::conflict("outdated", "Changed meanwhile", error.to_string()),
+            PeopleError::Store(cause) => Problem::of_store(cause),
+            PeopleError::NoRandomness(_) | PeopleError::Hashing(_) => {
+                tracing::error!(%error, "something about a user could not be done");
+                Problem::internal()
             }
         }
     }

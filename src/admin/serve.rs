@@ -4,13 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+use super::session::Peer;
 
 /// Connections at once. Operators, probes and Prometheus need a few.
 const MAX_CONNECTIONS: usize = 256;
@@ -60,8 +62,9 @@ pub(super) async fn serve_with(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             (place, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = converse(stream, router.clone(), ending.clone(), patience);
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer.ip())));
+                    let connection = converse(stream, router, ending.clone(), patience);
                     connections.spawn(async move {
                         connection.await;
                         drop(place);

@@ -19,11 +19,17 @@ use tokio::sync::oneshot;
 use super::serve::{Patience, serve_with};
 use super::*;
 use crate::clock::ManualClock;
+use crate::keys::KeyService;
 use crate::keys::memory::{HeardEvents, MemoryStore};
 use crate::model::{KeyFormat, Timestamp};
 use crate::observe::Metrics;
+use crate::people::SessionLimits;
+use crate::people::memory::MemoryPeople;
 use crate::roll::RollSettings;
 
+/// How long sessions last.
+const LIMITS: SessionLimits =
+    SessionLimits { idle: Duration::from_secs(1_800), total: Duration::from_secs(43_200) };
 const TOKEN: &str = "a-token-for-tests";
 const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
@@ -51,7 +57,10 @@ fn api() -> Api {
     let keys = KeyService::new(store.clone(), sink, format, Arc::new(clock.clone()), told);
     let metrics: RenderMetrics = Arc::new(|| "keygate_up 1\n".to_owned());
     let state = AdminState {
-        keys: Arc::new(keys),
+        keys: Keys::new(Arc::new(keys)),
+        people: Arc::new(People::new(Arc::new(MemoryPeople::default()), Arc::new(clock.clone()), LIMITS)),
+        cookies: Cookies { secure: false },
+        behind_tls: false,
         roll: Arc::new(roll.unwrap()),
         token: Some(AdminToken::new(TOKEN.into())),
         health: health.clone(),

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Cookies, Keys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::events::FeedSink;
@@ -27,6 +27,7 @@ use crate::keys::KeyService;
 use crate::model::{SHARDS, Shard};
 use crate::observe::metrics::SteppedClock;
 use crate::observe::{Health, Metrics};
+use crate::people::{People, SessionLimits};
 use crate::proxy::gateway::{BodyLimits, Gateway, HeadLimits, Limits, Shared};
 use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
 use crate::proxy::upstream::{Context, Dialer, Upstreams};
@@ -55,6 +56,8 @@ const WARN_AFTER: u32 = 3;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often old revocations are looked for that need not be remembered any more.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How often sessions and links are looked for that have ended.
+const FORGET_SESSIONS_INTERVAL: Duration = Duration::from_secs(60);
 /// A clock that moves by more than this between two looks was set.
 const STEP_MS: u64 = 1_000;
 
@@ -101,6 +104,7 @@ struct Gatehouse {
     verifier: Arc<Verifier>,
     usage: Arc<Usage>,
     keys: Arc<KeyService>,
+    people: Arc<People>,
     roll: Arc<Roll>,
     flusher: JoinHandle<()>,
     /// Ends with this gateway's goodbye to its fleet.
@@ -124,6 +128,8 @@ impl Gatehouse {
 
         let opened = OpenStore::open(&config, &system_clock)?;
         let store = opened.guarded(&config.lookup, &clock);
+        let limits = SessionLimits { idle: config.sessions.idle, total: config.sessions.total };
+        let people = Arc::new(People::new(Arc::clone(opened.people()), Arc::clone(&clock), limits));
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&store),
             &verifier_settings(&config),
@@ -162,10 +168,23 @@ impl Gatehouse {
         tokio::spawn(follow_fleet(Arc::clone(&verifier), Arc::clone(&health)));
         tokio::spawn(keep_singing(store, Arc::clone(&clock), config.revocation.canary_interval));
         tokio::spawn(keep_forgetting(Arc::clone(&verifier)));
+        tokio::spawn(keep_forgetting_sessions(Arc::clone(&people)));
         tokio::spawn(upkeep(Arc::clone(&verifier), Arc::clone(&clock), Arc::clone(&metrics)));
 
-        let gatehouse =
-            Gatehouse { config, clock, metrics, health, verifier, usage, keys, roll, flusher, on_roll, stop };
+        let gatehouse = Gatehouse {
+            config,
+            clock,
+            metrics,
+            health,
+            verifier,
+            usage,
+            keys,
+            people,
+            roll,
+            flusher,
+            on_roll,
+            stop,
+        };
         if options.fail_fast && !gatehouse.health.synced_within(FAIL_FAST_WAIT).await {
             let store = gatehouse.config.store.to_string();
             gatehouse.leave().await;
@@ -293,7 +312,10 @@ impl Gatehouse {
         };
         if let Some(listener) = admin {
             let state = AdminState {
-                keys: Arc::clone(&self.keys),
+                keys: Keys::new(Arc::clone(&self.keys)),
+                people: Arc::clone(&self.people),
+                cookies: cookies(&self.config),
+                behind_tls: self.config.behind_tls,
                 roll: Arc::clone(&self.roll),
                 token: self.config.admin_token.clone(),
                 health: Arc::clone(&self.health),
@@ -321,6 +343,12 @@ fn verifier_settings(config: &Config) -> VerifierSettings {
         unchecked_per_second: config.lookup.unchecked_per_second,
         unchecked_at_once: config.lookup.unchecked_max_concurrent,
     }
+}
+
+/// Browsers reach the admin listener by https unless it is on loopback with nothing in front.
+fn cookies(config: &Config) -> Cookies {
+    let on_loopback = config.admin_listen.is_some_and(|address| address.ip().is_loopback());
+    Cookies { secure: config.behind_tls || !on_loopback }
 }
 
 fn roll_settings(config: &Config, listeners: &Listeners) -> RollSettings {
@@ -376,6 +404,15 @@ async fn keep_forgetting(verifier: Arc<Verifier>) {
     loop {
         tokio::time::sleep(FORGET_INTERVAL).await;
         verifier.forget_old_deaths().await;
+    }
+}
+
+async fn keep_forgetting_sessions(people: Arc<People>) {
+    loop {
+        tokio::time::sleep(FORGET_SESSIONS_INTERVAL).await;
+        if let Err(error) = people.forget_expired().await {
+            tracing::debug!(%error, "sessions that have ended were not forgotten");
+        }
     }
 }
 

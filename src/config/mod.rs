@@ -68,6 +68,8 @@ pub struct Config {
     pub revocation: RevocationSettings,
     /// How last-used dates are written.
     pub usage: UsageSettings,
+    /// How long people stay logged in.
+    pub sessions: SessionSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -180,6 +182,15 @@ pub struct UsageSettings {
     pub flush_interval: Duration,
     /// Keys whose use may wait to be written.
     pub max_pending: usize,
+}
+
+/// How long people stay logged in.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionSettings {
+    /// Without a request.
+    pub idle: Duration,
+    /// In all.
+    pub total: Duration,
 }
 
 /// What is logged, and how.

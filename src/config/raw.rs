@@ -30,6 +30,7 @@ pub(super) struct Raw {
     pub(super) lookup: RawLookup,
     pub(super) revocation: RawRevocation,
     pub(super) usage: RawUsage,
+    pub(super) sessions: RawSessions,
     pub(super) log: RawLog,
 }
 
@@ -104,6 +105,14 @@ pub(super) struct RawRevocation {
 pub(super) struct RawUsage {
     pub(super) flush_interval_ms: Whole,
     pub(super) max_pending: Whole,
+}
+
+/// `[sessions]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSessions {
+    pub(super) idle_s: Whole,
+    pub(super) total_s: Whole,
 }
 
 /// `[log]`.

@@ -25,6 +25,8 @@ const MAX_HEADERS: u64 = 100;
 const MAX_STALENESS_S: u64 = 300;
 /// A revocation's caller has to get an answer while it still listens.
 const MAX_RECEIPT_MS: u64 = 30_000;
+/// A browser that is logged in for longer is one that somebody has forgotten.
+const MAX_SESSION_S: u64 = 30 * 24 * 60 * 60;
 /// Hex characters of a store's identity.
 const STORE_ID: usize = 32;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -124,6 +126,10 @@ pub(super) fn validate(
         usage: UsageSettings {
             flush_interval: judge.millis("usage.flush_interval_ms", raw.usage.flush_interval_ms),
             max_pending: judge.number("usage.max_pending", raw.usage.max_pending, 1..=MANY),
+        },
+        sessions: SessionSettings {
+            idle: judge.seconds("sessions.idle_s", raw.sessions.idle_s, MAX_SESSION_S),
+            total: judge.seconds("sessions.total_s", raw.sessions.total_s, MAX_SESSION_S),
         },
         log: LogSettings {
             format: judge.log_format(&raw.log.format),

@@ -13,6 +13,8 @@ mod member;
 mod record;
 mod secret;
 mod timestamp;
+mod token;
+mod user;
 
 pub use chain::{Gap, Head, Heads, LogEntry, MalformedHead, Message, Nonce};
 pub use denial::Denial;
@@ -24,3 +26,7 @@ pub use secret::{
     ApiKey, CheckSecret, KeyFormat, KeyHash, KeyRandom, MalformedHash, MalformedKey, PrefixError,
 };
 pub use timestamp::{MalformedTimestamp, Timestamp};
+pub use token::{CsrfToken, SecretToken, TokenHash};
+pub use user::{
+    Account, MalformedAccount, MalformedTeam, MalformedUserId, Role, Team, UnknownRole, User, UserId,
+};

@@ -11,6 +11,7 @@ mod contract;
 mod counts;
 pub mod guard;
 mod listing;
+pub mod people;
 pub mod redis;
 pub mod sqlite;
 

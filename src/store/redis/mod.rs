@@ -11,6 +11,7 @@ mod ledger;
 mod link;
 mod list;
 mod lua;
+mod people;
 mod scripts;
 mod settings;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use self::durable::{Durable, not_confirmed};
 pub use self::layout::EVENTS_CHANNEL;
 use self::layout::RecordFields;
 use self::link::{Line, Link};
+use self::people::PeopleScripts;
 use self::scripts::{Revoked, Rotated, Scripts};
 pub use self::settings::{RedisSettings, UnusableRedisUrl};
 use super::{
@@ -41,6 +43,7 @@ use crate::model::{
 pub struct RedisStore {
     link: Link,
     scripts: Scripts,
+    people: PeopleScripts,
     durable: Durable,
 }
 
@@ -55,7 +58,12 @@ impl RedisStore {
     pub fn connect(settings: RedisSettings) -> Result<RedisStore, UnusableRedisUrl> {
         let client = settings.client()?;
         let durable = Durable::new(&settings);
-        Ok(RedisStore { link: Link::start(client, settings), scripts: Scripts::new(), durable })
+        Ok(RedisStore {
+            link: Link::start(client, settings),
+            scripts: Scripts::new(),
+            people: PeopleScripts::new(),
+            durable,
+        })
     }
 
     /// Whether there is a connection. What answers need not be the fleet's store.

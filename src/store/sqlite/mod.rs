@@ -7,6 +7,7 @@ mod error;
 mod ledger;
 mod list;
 mod lock;
+mod people;
 mod queries;
 mod readers;
 mod schema;

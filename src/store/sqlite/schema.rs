@@ -9,7 +9,7 @@ use super::SqliteOpenError;
 use crate::store::fold;
 
 /// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
-const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, PEOPLE];
 
 pub(super) const VERSION_1: &str = "
 CREATE TABLE keys (
@@ -106,6 +106,43 @@ CREATE TABLE requests_made_once (
     at          INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_made_once_by_age ON requests_made_once (at);
+";
+
+/// People, the sessions of their browsers, and links that work once.
+const PEOPLE: &str = "
+CREATE TABLE users (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    account      TEXT    NOT NULL UNIQUE,
+    display_name TEXT    NOT NULL,
+    role         TEXT    NOT NULL CHECK (role IN ('viewer', 'editor', 'admin')),
+    team         TEXT    CHECK (team IS NOT NULL OR role = 'admin'),
+    disabled     INTEGER NOT NULL,
+    created_at   INTEGER NOT NULL,
+    password     TEXT,
+    epoch        INTEGER NOT NULL,
+    revision     INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE sessions (
+    hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    user       TEXT    NOT NULL,
+    epoch      INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL,
+    forget_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_of_user ON sessions (user);
+CREATE INDEX sessions_by_end ON sessions (forget_at);
+
+CREATE TABLE links (
+    hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    user       TEXT    NOT NULL,
+    epoch      INTEGER NOT NULL,
+    purpose    TEXT    NOT NULL CHECK (purpose IN ('set_password', 'log_in')),
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX links_of_user ON links (user);
+CREATE INDEX links_by_end ON links (expires_at);
 ";
 
 /// Connections of this process wait so long for each other; only checkpoints and the opening make them.
