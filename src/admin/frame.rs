@@ -12,9 +12,14 @@ const MAX_REQUEST_ID: usize = 64;
 /// Everything under here deals with keys: it needs the token, and no cache may keep it.
 const API: &str = "/v1";
 
+/// The id of a request, for whoever renders an answer to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Gives the request an id, and renders whatever is not a success in one way.
-pub(super) async fn frame(request: Request, next: Next) -> Response {
+pub(super) async fn frame(mut request: Request, next: Next) -> Response {
     let request_id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let is_api = is_api(request.uri().path());
     let method = request.method().clone();
     let mut response = next.run(request).await;
@@ -68,11 +73,12 @@ pub(super) fn is_api(path: &str) -> bool {
     path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A refusal in a library's words: `/readyz` has its own form, which is JSON.
+/// A refusal in a library's words: `/readyz` has its own form, which is JSON, and the console has pages.
 fn is_foreign_error(response: &Response) -> bool {
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-    is_error && !is_json
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    is_error && kind != "application/json" && !kind.starts_with("text/html")
 }
 
 /// The rendered problem, with the headers that only the router and the handlers know.

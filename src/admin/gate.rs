@@ -36,7 +36,10 @@ enum Need {
 /// By method and route.
 fn need(method: &Method, route: &str) -> Option<Need> {
     Some(match (method.as_str(), route) {
-        ("GET" | "HEAD", "/v1/keys" | "/v1/keys/{id}" | "/v1/keys/{id}/usage" | "/v1/keys/{id}/history" | "/v1/gateways") => Need::Role(Role::Viewer),
+        (
+            "GET" | "HEAD",
+            "/v1/keys" | "/v1/keys/{id}" | "/v1/keys/{id}/usage" | "/v1/keys/{id}/history" | "/v1/gateways",
+        ) => Need::Role(Role::Viewer),
         ("POST", "/v1/keys" | "/v1/keys/revoke" | "/v1/keys/{id}/revoke" | "/v1/keys/{id}/rotate") => {
             Need::Role(Role::Editor)
         }

@@ -147,7 +147,8 @@ fn bad_parameter(name: &str, what: &str) -> Problem {
     Problem::bad_request(format!("the parameter `{name}` {what}"))
 }
 
-fn sorted_by(cursor: &Cursor) -> SortBy {
+/// What the list was sorted by in which this is a place.
+pub(super) fn sorted_by(cursor: &Cursor) -> SortBy {
     match cursor.place {
         Place::Created(_) => SortBy::Created,
         Place::LastUsed(_) => SortBy::LastUsed,

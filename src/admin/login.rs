@@ -11,12 +11,10 @@ use serde::Deserialize;
 use crate::people::{CsrfToken, Password, PeopleError, Purpose, SecretToken, User};
 
 use super::AdminState;
+use super::console::{Gate, Page, Shell};
 use super::problem::Problem;
 use super::session::{HOME, LOGIN, Source, Visitor, own_path};
 
-/// What a page may load and do: nothing but to send its forms here.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-     font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 const NOT_THE_SAME: &str = "The two new passwords are not the same.";
 
 /// The pages of this file.
@@ -33,6 +31,7 @@ pub(super) fn routes() -> Router<AdminState> {
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
+    shell: Gate,
     csrf: &'a str,
     next: &'a str,
     account: &'a str,
@@ -42,6 +41,7 @@ struct LoginPage<'a> {
 #[derive(Template)]
 #[template(path = "link.html")]
 struct LinkPage<'a> {
+    shell: Gate,
     csrf: &'a str,
     /// `None` if the link is good for nothing.
     account: Option<&'a str>,
@@ -52,7 +52,7 @@ struct LinkPage<'a> {
 #[derive(Template)]
 #[template(path = "account.html")]
 struct AccountPage<'a> {
-    csrf: &'a str,
+    shell: Shell,
     user: &'a User,
     wrong: Option<&'a str>,
     done: bool,
@@ -102,7 +102,13 @@ async fn show_login(
         return Ok(Redirect::to(if next.is_empty() { HOME } else { &next }).into_response());
     }
     let (csrf, cookie) = login_token(&state, presented)?;
-    let page = LoginPage { csrf: csrf.as_str(), next: &next, account: "", wrong: None };
+    let page = LoginPage {
+        shell: Gate::of(&state.brand),
+        csrf: csrf.as_str(),
+        next: &next,
+        account: "",
+        wrong: None,
+    };
     Ok(with_cookie(page_of(StatusCode::OK, &page), cookie))
 }
 
@@ -124,8 +130,13 @@ async fn log_in(
             let wrong = sentence(&error);
             let refused = refusal(error)?;
             let (csrf, cookie) = login_token(&state, presented)?;
-            let page =
-                LoginPage { csrf: csrf.as_str(), next: &next, account: &form.account, wrong: Some(&wrong) };
+            let page = LoginPage {
+                shell: Gate::of(&state.brand),
+                csrf: csrf.as_str(),
+                next: &next,
+                account: &form.account,
+                wrong: Some(&wrong),
+            };
             Ok(with_cookie(refused.on(page_of(refused.status, &page)), cookie))
         }
     }
@@ -185,9 +196,13 @@ async fn log_out_everywhere(State(state): State<AdminState>, visitor: Visitor) -
 }
 
 /// `GET /account`.
-async fn show_account(visitor: Visitor, Query(Done { done }): Query<Done>) -> Response {
-    let csrf = visitor.csrf.as_str();
-    let page = AccountPage { csrf, user: &visitor.user, wrong: None, done: done.is_some() };
+async fn show_account(
+    State(state): State<AdminState>,
+    visitor: Visitor,
+    Query(Done { done }): Query<Done>,
+) -> Response {
+    let shell = Shell::of(&state, &visitor, Page::Account);
+    let page = AccountPage { shell, user: &visitor.user, wrong: None, done: done.is_some() };
     page_of(StatusCode::OK, &page)
 }
 
@@ -200,8 +215,8 @@ async fn change_password(
 ) -> Result<Response, Problem> {
     let (new, repeated) = (Password::new(form.password), Password::new(form.repeated));
     let page = |status, wrong: &str| {
-        let csrf = visitor.csrf.as_str();
-        page_of(status, &AccountPage { csrf, user: &visitor.user, wrong: Some(wrong), done: false })
+        let shell = Shell::of(&state, &visitor, Page::Account);
+        page_of(status, &AccountPage { shell, user: &visitor.user, wrong: Some(wrong), done: false })
     };
     if !new.is_same(&repeated) {
         return Ok(page(StatusCode::UNPROCESSABLE_ENTITY, NOT_THE_SAME));
@@ -235,11 +250,26 @@ async fn link_page(
         Ok((purpose, user)) => {
             let sets_password = purpose == Purpose::SetPassword;
             let status = if wrong.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-            page_of(status, &LinkPage { csrf, account: Some(&user.account), sets_password, wrong })
+            page_of(
+                status,
+                &LinkPage {
+                    shell: Gate::of(&state.brand),
+                    csrf,
+                    account: Some(&user.account),
+                    sets_password,
+                    wrong,
+                },
+            )
         }
         Err(error @ PeopleError::LinkEnded) => {
             let wrong = sentence(&error);
-            let page = LinkPage { csrf, account: None, sets_password: false, wrong: Some(&wrong) };
+            let page = LinkPage {
+                shell: Gate::of(&state.brand),
+                csrf,
+                account: None,
+                sets_password: false,
+                wrong: Some(&wrong),
+            };
             page_of(StatusCode::NOT_FOUND, &page)
         }
         Err(error) => return Err(error.into()),
@@ -324,12 +354,7 @@ fn sentence(error: &PeopleError) -> String {
 fn page_of(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => {
-            let headers = [
-                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-                (header::CONTENT_SECURITY_POLICY, POLICY),
-                // Not `no-referrer`: with that a browser would not say where a form comes from.
-                (header::REFERRER_POLICY, "same-origin"),
-            ];
+            let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
             (status, headers, html).into_response()
         }
         Err(error) => {

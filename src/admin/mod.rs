@@ -8,6 +8,7 @@
 
 mod body;
 mod conditions;
+mod console;
 mod fleet;
 mod frame;
 mod gate;
@@ -25,6 +26,7 @@ mod view;
 mod walled;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -64,6 +66,10 @@ pub struct AdminState {
     pub metrics: RenderMetrics,
     /// Now, for status and expiry.
     pub clock: Arc<dyn Clock>,
+    /// Whose console it is, by its name.
+    pub brand: String,
+    /// How often uses of keys are written: how exact a last use is.
+    pub flush_interval: Duration,
 }
 
 /// Everything: the API and the pages behind the gate, and probes and metrics without.
@@ -84,12 +90,13 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/users", get(users::list).post(users::add))
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::remove))
         .route("/v1/users/{id}/link", post(users::link))
-        .merge(login::routes())
+        .merge(console::routes(state.clone()))
         .method_not_allowed_fallback(frame::method_not_allowed)
-        .fallback(frame::not_found)
+        .fallback(console::not_found)
         .layer(gate)
         .with_state(state.clone());
-    gated.merge(probes::routes(state.health, state.metrics)).layer(from_fn(frame::frame))
+    let open = probes::routes(state.health, state.metrics).merge(console::assets());
+    gated.merge(open).layer(from_fn(frame::frame))
 }
 
 /// Probes and metrics alone, for a listener that anybody may reach.

@@ -184,6 +184,16 @@ impl Problem {
         }
     }
 
+    /// Its status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its title and what is wrong, for people.
+    pub(super) fn words(&self) -> (&'static str, &str) {
+        (self.title, &self.detail)
+    }
+
     /// The answer, with all the members that our clients read.
     pub(super) fn render(self, request_id: &str) -> Response {
         let mut body = json!({

@@ -16,7 +16,7 @@ use super::problem::Problem;
 /// Where people log in.
 pub(super) const LOGIN: &str = "/login";
 /// Where they come to when nothing else is asked for.
-pub(super) const HOME: &str = "/account";
+pub(super) const HOME: &str = "/settings/api-keys";
 const MAX_NEXT: usize = 1024;
 
 /// Who asks. The gate finds it out, before any handler runs.

@@ -66,6 +66,8 @@ fn api() -> Api {
         health: health.clone(),
         metrics: metrics.clone(),
         clock: Arc::new(clock.clone()),
+        brand: "PayKore".to_owned(),
+        flush_interval: Duration::from_secs(5),
     };
     let observe = observe_router(health.clone(), metrics);
     Api { router: router(state), observe, store, health, clock }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::keys::{
-    Happening, ImportReport, ImportedKey, InvalidField, KeyEdit, KeyError, KeyService, KeyUsage, Made, NewKey,
-    Revision, RevokedKey, RotatedKey,
+    Happening, ImportReport, ImportedKey, InvalidField, KeyEdit, KeyError, KeyService, KeyUsage, Made,
+    NewKey, Revision, RevokedKey, RotatedKey,
 };
 use crate::model::{ApiKey, KeyFormat, KeyId, KeyRecord};
 use crate::people::{Role, Team};
@@ -141,6 +141,12 @@ impl EditedKeys {
             self.seen.check(&found.record.team)?;
         }
         self.seen.keys.revoke_key(key).await
+    }
+
+    /// As [`KeyService::revoke_key`], whosever the key is: who holds a key can do worse with it. What it was is not to be
+    /// told.
+    pub(super) async fn revoke_found(&self, key: &ApiKey) -> Result<(), KeyError> {
+        self.seen.keys.revoke_key(key).await.map(|_| ())
     }
 
     /// As [`KeyService::rotate_once`].

@@ -321,6 +321,8 @@ impl Gatehouse {
                 health: Arc::clone(&self.health),
                 metrics: Arc::clone(&render),
                 clock: Arc::clone(&self.clock),
+                brand: self.config.console.brand.clone(),
+                flush_interval: self.config.usage.flush_interval,
             };
             serve("admin", listener, admin::router(state));
         }

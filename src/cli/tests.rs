@@ -56,6 +56,8 @@ fn gateway() -> Gateway {
         health: health.clone(),
         metrics: Arc::new(String::new),
         clock,
+        brand: "PayKore".to_owned(),
+        flush_interval: Duration::from_secs(5),
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -70,6 +70,8 @@ pub struct Config {
     pub usage: UsageSettings,
     /// How long people stay logged in.
     pub sessions: SessionSettings,
+    /// How the console looks.
+    pub console: ConsoleSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -191,6 +193,13 @@ pub struct SessionSettings {
     pub idle: Duration,
     /// In all.
     pub total: Duration,
+}
+
+/// How the console looks.
+#[derive(Clone, Debug)]
+pub struct ConsoleSettings {
+    /// The name that stands on every page: 1 to 40 characters.
+    pub brand: String,
 }
 
 /// What is logged, and how.

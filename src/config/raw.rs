@@ -31,6 +31,7 @@ pub(super) struct Raw {
     pub(super) revocation: RawRevocation,
     pub(super) usage: RawUsage,
     pub(super) sessions: RawSessions,
+    pub(super) console: RawConsole,
     pub(super) log: RawLog,
 }
 
@@ -113,6 +114,13 @@ pub(super) struct RawUsage {
 pub(super) struct RawSessions {
     pub(super) idle_s: Whole,
     pub(super) total_s: Whole,
+}
+
+/// `[console]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConsole {
+    pub(super) brand: String,
 }
 
 /// `[log]`.

@@ -15,6 +15,8 @@ use super::layers::variable_of;
 use super::raw::{Raw, Secret, Whole};
 use super::*;
 
+/// More would not fit beside the navigation.
+const MAX_BRAND: usize = 40;
 const MIN_TOKEN: usize = 16;
 const MAX_TOKEN: usize = 1024;
 /// A little less than what a connection buffers of a head.
@@ -131,6 +133,7 @@ pub(super) fn validate(
             idle: judge.seconds("sessions.idle_s", raw.sessions.idle_s, MAX_SESSION_S),
             total: judge.seconds("sessions.total_s", raw.sessions.total_s, MAX_SESSION_S),
         },
+        console: ConsoleSettings { brand: judge.brand(raw.console.brand) },
         log: LogSettings {
             format: judge.log_format(&raw.log.format),
             filter: judge.log_filter(raw.log.filter),
@@ -220,6 +223,14 @@ impl Judge<'_> {
             self.wrong(field, "is empty; expected the path of a PEM file");
         }
         text.map(PathBuf::from)
+    }
+
+    fn brand(&mut self, brand: String) -> String {
+        let brand = brand.trim();
+        if !(1..=MAX_BRAND).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
+            self.wrong("console.brand", format!("must be 1 to {MAX_BRAND} characters, in one line"));
+        }
+        brand.to_owned()
     }
 
     fn key_format(&mut self, prefix: &str) -> KeyFormat {

@@ -11,6 +11,7 @@ mod after_death;
 mod canary;
 mod cli;
 mod clients;
+mod console;
 mod cost;
 mod credentials;
 mod demo;

@@ -1,0 +1,9 @@
+//! The console in a real browser: what the guide promises its readers, and what must not happen.
+
+mod accessibility;
+mod guide;
+mod pages;
+mod pictures;
+mod scene;
+mod secrets;
+mod walls;
