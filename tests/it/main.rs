@@ -23,6 +23,7 @@ mod headers;
 mod history;
 mod metrics;
 mod outage;
+mod people;
 mod receipts;
 mod refusals;
 mod retries;

@@ -8,21 +8,36 @@ use crate::support::wait::PATIENCE;
 use crate::support::{Gateway, GatewayBuilder, RedisServer, Request, Upstream, eventually, keys};
 
 /// A place where keys are kept that outlives the gateway.
-enum Store {
+pub enum Store {
     Sqlite(TempDir),
     Redis(RedisServer),
 }
 
 impl Store {
-    fn sqlite() -> Store {
+    /// All that is kept, as bytes.
+    pub fn content(&self) -> Vec<u8> {
+        match self {
+            Store::Redis(server) => server
+                .content()
+                .into_iter()
+                .flat_map(|(key, value)| [key.into_bytes(), value].concat())
+                .collect(),
+            Store::Sqlite(directory) => {
+                let files = std::fs::read_dir(directory.path()).expect("the directory is ours");
+                files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+            }
+        }
+    }
+
+    pub fn sqlite() -> Store {
         Store::Sqlite(tempfile::tempdir().expect("a directory can be made"))
     }
 
-    fn redis() -> Store {
+    pub fn redis() -> Store {
         Store::Redis(RedisServer::start())
     }
 
-    fn builder(&self) -> GatewayBuilder {
+    pub fn builder(&self) -> GatewayBuilder {
         match self {
             Store::Sqlite(directory) => Gateway::builder().sqlite(&directory.path().join("keys.sqlite")),
             Store::Redis(server) => Gateway::builder().redis(server),
