@@ -68,11 +68,11 @@ pub(super) fn is_api(path: &str) -> bool {
     path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A refusal in a library's words: `/readyz` has its own form, which is JSON.
+/// A refusal in a library's words: `/readyz` has its own form, which is JSON, and the console has pages.
 fn is_foreign_error(response: &Response) -> bool {
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-    is_error && !is_json
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    is_error && kind != "application/json" && !kind.starts_with("text/html")
 }
 
 /// The rendered problem, with the headers that only the router knows.

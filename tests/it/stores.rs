@@ -17,11 +17,13 @@ impl Store {
     /// All that is kept, as bytes.
     pub fn content(&self) -> Vec<u8> {
         match self {
-            Store::Redis(server) => server
-                .content()
-                .into_iter()
-                .flat_map(|(key, value)| [key.into_bytes(), value].concat())
-                .collect(),
+            // As it is written to disk, without compression.
+            Store::Redis(server) => {
+                let _: String = server.run(&["CONFIG", "SET", "rdbcompression", "no"]);
+                let _: String = server.run(&["SAVE"]);
+                let files = std::fs::read_dir(server.directory()).expect("the directory is ours");
+                files.filter_map(|file| std::fs::read(file.unwrap().path()).ok()).flatten().collect()
+            }
             Store::Sqlite(directory) => {
                 let files = std::fs::read_dir(directory.path()).expect("the directory is ours");
                 files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
