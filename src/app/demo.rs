@@ -14,12 +14,15 @@ use crate::config::{AdminToken, Config, UpstreamUrl};
 use crate::demo::SampleUpstream;
 use crate::keys::NewKey;
 use crate::model::{ApiKey, Environment, KeyRecord};
+use crate::people::{NewUser, Role, SecretToken};
 
 use super::start::{self, BindError, Listeners, StartError, start_logging};
 use super::{Gatehouse, ServeOptions, control_runtime};
 
 /// The team that the demo's keys belong to.
 const TEAM: &str = "demo";
+/// Who may do everything in the demo.
+const ADMIN: &str = "admin";
 
 /// Runs a gateway in front of a sample API until SIGTERM or SIGINT. Everything is in this process; what is printed can
 /// be pasted into a shell.
@@ -44,8 +47,9 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
         let gatehouse = Gatehouse::open(config, ServeOptions { fail_fast: true }, &listeners).await?;
         let keys =
             [gatehouse.demo_key(Environment::Live).await?, gatehouse.demo_key(Environment::Sandbox).await?];
+        let link = gatehouse.demo_link().await?;
         if let (Ok(gateway), Some(Ok(admin)), Some(token)) = (addresses.0, addresses.1, &token) {
-            print(&guide(gateway, admin, token, &keys));
+            print(&guide(gateway, admin, token, &link, &keys));
         }
         let ran = gatehouse.run(listeners, signal).await;
         stop.send_replace(true);
@@ -62,6 +66,22 @@ impl Gatehouse {
             expires_at: None,
         };
         self.keys.create(new).await.map_err(|error| StartError::Demo(Box::new(error)))
+    }
+}
+
+impl Gatehouse {
+    /// A link that logs the demo's admin in.
+    async fn demo_link(&self) -> Result<SecretToken, StartError> {
+        let admin = NewUser {
+            account: ADMIN.to_owned(),
+            display_name: Some("Demo admin".to_owned()),
+            role: Role::Admin,
+            team: None,
+            password: None,
+        };
+        let link = async { self.people.log_in_link(&self.people.add(admin).await?.id).await };
+        let (token, _) = link.await.map_err(|error| StartError::Demo(Box::new(error)))?;
+        Ok(token)
     }
 }
 
@@ -84,6 +104,7 @@ fn guide(
     gateway: SocketAddr,
     admin: SocketAddr,
     token: &AdminToken,
+    link: &SecretToken,
     keys: &[(KeyRecord, ApiKey); 2],
 ) -> String {
     let [(live_record, live), (_, sandbox)] = keys;
@@ -98,6 +119,8 @@ fn guide(
     say(&format!("  gateway      http://{gateway}"));
     say(&format!("  admin        http://{admin}"));
     say(&format!("  admin token  {token}"));
+    say(&format!("  log in       http://{admin}/link/{}", *link.expose()));
+    say("               (once, within 15 minutes, as the demo's admin)");
     say(&format!("  live key     {live}"));
     say(&format!("  sandbox key  {sandbox}"));
     say("");

@@ -48,8 +48,8 @@ pub enum StartError {
     /// The operating system gave no randomness.
     #[error("the operating system gave no random bytes: {0}")]
     NoRandomness(#[source] getrandom::Error),
-    /// The demo's keys could not be made.
-    #[error("the demo's keys could not be made: {0}")]
+    /// The demo's keys, or its admin, could not be made.
+    #[error("the demo's keys, or its admin, could not be made: {0}")]
     Demo(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A part of the gateway ended on its own.
     #[error("a part of the gateway ended on its own: {0}")]

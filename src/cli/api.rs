@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use http::Response;
+use http::{Response, StatusCode};
 use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
@@ -94,6 +94,21 @@ impl Api {
     pub(super) fn patch(&self, path: &str, tag: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent.patch(format!("{}{path}", self.base)).header("if-match", tag);
         self.read(request.header("authorization", self.authorization.as_str()).send_json(body))
+    }
+
+    /// Where answers say nothing.
+    pub(super) fn delete(&self, path: &str) -> Result<(), Failure> {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        let answered = request.header("authorization", self.authorization.as_str()).call();
+        match answered {
+            Ok(response) if response.status() == StatusCode::NO_CONTENT => Ok(()),
+            answered => self.read(answered).map(drop),
+        }
+    }
+
+    /// The whole address of a path of this API's host.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
     fn read(&self, answered: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {

@@ -1,7 +1,7 @@
 //! The `keygate` command: what can be said on a command line, and what the process then says and returns.
 //!
-//! `serve`, `demo` and `check` load the settings and hand them to [`app`]; `keys`, `gateways`, `store` and `health`
-//! talk to the admin API of a gateway that runs.
+//! `serve`, `demo` and `check` load the settings and hand them to [`app`]; `keys`, `users`, `gateways`, `store` and
+//! `health` talk to the admin API of a gateway that runs.
 
 mod api;
 mod card;
@@ -15,6 +15,7 @@ mod story;
 mod table;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -75,6 +76,8 @@ enum Command {
     Gateways(fleet::GatewaysArguments),
     /// Shows what is there where the store should be, or accepts it as the fleet's, through the admin API.
     Store(fleet::StoreArguments),
+    /// Adds, lists and removes people who may log in at the console, through the admin API.
+    Users(users::UsersArguments),
     /// Exits with 0 if a gateway is ready. For containers.
     Health(api::HealthArguments),
 }
@@ -117,6 +120,7 @@ fn carry_out(command: Command, world: &mut World<'_>) -> Result<(), Failure> {
         Command::Keys(arguments) => keys::run(arguments, world, SystemClock::start().now().wall),
         Command::Gateways(arguments) => fleet::gateways(&arguments, world, SystemClock::start().now().wall),
         Command::Store(arguments) => fleet::store(&arguments, world),
+        Command::Users(arguments) => users::run(arguments, world, SystemClock::start().now().wall),
         Command::Health(arguments) => api::health(&arguments, world),
     }
 }

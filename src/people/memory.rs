@@ -141,3 +141,8 @@ impl PeopleStore for MemoryPeople {
 fn is_admin(stored: &StoredUser) -> bool {
     stored.user.is_fleet_admin() && !stored.user.disabled
 }
+
+async fn in_memory() -> (std::sync::Arc<dyn PeopleStore>, ()) {
+    (std::sync::Arc::new(MemoryPeople::default()), ())
+}
+crate::store::people::contract::people_suite!(super::in_memory);

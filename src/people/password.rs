@@ -204,7 +204,7 @@ impl Waiting<'_> {
         let entered = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
             (waiting < AT_ONCE + WAITING).then_some(waiting + 1)
         });
-        entered.is_ok().then_some(Waiting(waiting))
+        entered.is_ok().then(|| Waiting(waiting))
     }
 }
 

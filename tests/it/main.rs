@@ -25,6 +25,7 @@ mod history;
 mod key_api;
 mod metrics;
 mod outage;
+mod people;
 mod receipts;
 mod refusals;
 mod retries;

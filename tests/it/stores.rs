@@ -14,6 +14,23 @@ pub enum Store {
 }
 
 impl Store {
+    /// All that is kept, as bytes.
+    pub fn content(&self) -> Vec<u8> {
+        match self {
+            // As it is written to disk, without compression.
+            Store::Redis(server) => {
+                let _: String = server.run(&["CONFIG", "SET", "rdbcompression", "no"]);
+                let _: String = server.run(&["SAVE"]);
+                let files = std::fs::read_dir(server.directory()).expect("the directory is ours");
+                files.filter_map(|file| std::fs::read(file.unwrap().path()).ok()).flatten().collect()
+            }
+            Store::Sqlite(directory) => {
+                let files = std::fs::read_dir(directory.path()).expect("the directory is ours");
+                files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+            }
+        }
+    }
+
     pub fn sqlite() -> Store {
         Store::Sqlite(tempfile::tempdir().expect("a directory can be made"))
     }

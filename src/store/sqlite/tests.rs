@@ -6,8 +6,17 @@ use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::model::{Member, Timestamp};
 use crate::store::contract::{Subject, contract_suite, member, record};
+use crate::store::people::contract::people_suite;
 
 contract_suite!(super::embedded);
+
+people_suite!(super::embedded_people);
+
+async fn embedded_people() -> (Arc<dyn crate::store::people::PeopleStore>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("keygate.sqlite")).unwrap();
+    (Arc::new(store), directory)
+}
 
 struct Embedded {
     store: Arc<SqliteStore>,

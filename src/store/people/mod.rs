@@ -1,5 +1,8 @@
 //! Where people, their sessions and their links are kept: the contract that both stores fulfil.
 
+#[cfg(test)]
+pub(crate) mod contract;
+
 use std::fmt;
 
 use async_trait::async_trait;
