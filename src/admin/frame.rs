@@ -71,7 +71,8 @@ pub(super) fn is_api(path: &str) -> bool {
 /// A refusal in a library's words: `/readyz` has its own form, which is JSON, and the console has pages.
 fn is_foreign_error(response: &Response) -> bool {
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     is_error && kind != "application/json" && !kind.starts_with("text/html")
 }
 
