@@ -90,10 +90,11 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/users", get(users::list).post(users::add))
         .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::remove))
         .route("/v1/users/{id}/link", post(users::link))
-        .merge(console::routes(state.clone()))
+        .merge(console::routes())
         .method_not_allowed_fallback(frame::method_not_allowed)
-        .fallback(console::not_found)
+        .fallback(frame::not_found)
         .layer(gate)
+        .layer(from_fn_with_state(state.clone(), console::frame))
         .with_state(state.clone());
     let open = probes::routes(state.health, state.metrics).merge(console::assets());
     gated.merge(open).layer(from_fn(frame::frame))
