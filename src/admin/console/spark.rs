@@ -70,9 +70,7 @@ fn all(day: &PeriodCount) -> u128 {
 fn bars(of: &PeriodCount, x: u64, most: u128) -> Vec<Bar> {
     let scaled = |number: u64| match number {
         0 => 0,
-        number => {
-            LEAST + (u128::from(number) * u128::from(HEIGHT - 2 * LEAST) / most.max(1)) as u64
-        }
+        number => LEAST + (u128::from(number) * u128::from(HEIGHT - 2 * LEAST) / most.max(1)) as u64,
     };
     let words = match of.refusals {
         0 => format!("{}: {}", day(of.start), count(of.uses, "request")),
