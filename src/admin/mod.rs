@@ -7,12 +7,15 @@
 
 mod body;
 mod conditions;
+mod docs;
 mod fleet;
 mod frame;
 mod keys;
 mod list;
+mod openapi;
 mod probes;
 mod problem;
+mod schema;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::clock::Clock;
 use crate::config::AdminToken;
@@ -55,25 +59,32 @@ pub struct AdminState {
 /// Everything: `/v1` behind the token, and probes and metrics without.
 pub fn router(state: AdminState) -> Router {
     let gate = from_fn_with_state(state.token.clone(), frame::require_token);
-    let api = Router::new()
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/import", post(keys::import))
-        .route("/v1/keys/revoke", post(keys::revoke_by_key))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::edit))
-        .route("/v1/keys/{id}/usage", get(keys::usage))
-        .route("/v1/keys/{id}/history", get(keys::history))
-        .route("/v1/keys/{id}/revoke", post(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(keys::rotate))
-        .route("/v1/gateways", get(fleet::gateways))
-        .route("/v1/store", get(fleet::store))
-        .route("/v1/store/accept", post(fleet::accept_store))
+    let api = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::import))
+        .routes(routes!(keys::revoke_by_key))
+        .routes(routes!(keys::show, keys::edit))
+        .routes(routes!(keys::usage))
+        .routes(routes!(keys::history))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(fleet::gateways))
+        .routes(routes!(fleet::store))
+        .routes(routes!(fleet::accept_store))
+        .with_state(state.clone());
+    let (api, description) = api.merge(probes::routes(state.health, state.metrics)).split_for_parts();
+    api.merge(openapi::routes(description))
         .method_not_allowed_fallback(frame::method_not_allowed)
         .fallback(frame::not_found)
-        .with_state(state.clone());
-    api.merge(probes::routes(state.health, state.metrics)).layer(gate).layer(from_fn(frame::frame))
+        .layer(gate)
+        .layer(from_fn(frame::frame))
 }
 
 /// Probes and metrics alone, for a listener that anybody may reach.
 pub fn observe_router(health: Arc<Health>, metrics: RenderMetrics) -> Router {
-    probes::routes(health, metrics).fallback(frame::not_found).layer(from_fn(frame::frame))
+    let (probes, _) = probes::routes(health, metrics).split_for_parts();
+    probes
+        .method_not_allowed_fallback(frame::method_not_allowed)
+        .fallback(frame::not_found)
+        .layer(from_fn(frame::frame))
 }

@@ -14,6 +14,7 @@ mod clients;
 mod cost;
 mod credentials;
 mod demo;
+mod described;
 mod environments;
 mod faults;
 mod fleet;
