@@ -57,7 +57,7 @@ fn a_generated_client_works() {
 }
 
 #[test]
-#[ignore = "takes minutes: thousands of requests that the description allows"]
+#[ignore = "half a minute of requests that the description allows"]
 fn no_request_that_is_described_breaks_the_api() {
     let upstream = Upstream::start();
     let gateway = Gateway::before(&upstream);
