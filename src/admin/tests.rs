@@ -2,6 +2,7 @@
 
 mod fleet;
 mod keys;
+mod openapi;
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ mod console;
 mod cost;
 mod credentials;
 mod demo;
+mod described;
 mod environments;
 mod faults;
 mod fleet;
