@@ -17,9 +17,10 @@
 //! - [`app`]: start and stop, in order.
 //! - [`cli`]: the command line.
 //! - [`config`], [`observe`]: settings, metrics and logs.
-//! - [`model`], [`clock`], [`backoff`]: the vocabulary, time, and waiting.
+//! - [`model`], [`clock`], [`backoff`], [`allocator`]: the vocabulary, time, waiting, and memory.
 
 pub mod admin;
+pub mod allocator;
 pub mod app;
 pub mod backoff;
 pub mod cli;

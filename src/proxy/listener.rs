@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::allocator;
 use crate::observe::Metrics;
 
 use super::connection::{self, Rounds};
@@ -248,5 +249,8 @@ async fn make_rounds(rounds: Rc<Rounds>, gateway: Rc<Gateway>) {
     loop {
         rounds.next().await;
         gateway.close_idle();
+        if rounds.should_tidy() {
+            allocator::give_back();
+        }
     }
 }

@@ -69,7 +69,9 @@ pub(super) async fn serve(stream: TcpStream, gateway: Rc<Gateway>, client: Clien
         if !something_comes(&stream, &watch).await {
             return;
         }
-        match Box::pin(converse(stream, &gateway, &client, &watch)).await {
+        let end = Box::pin(converse(stream, &gateway, &client, &watch)).await;
+        rounds.something_is_free();
+        match end {
             End::Rest(rested) => stream = rested,
             End::Closed => return,
             End::HeadOverdue(stream) => return say_request_timeout(stream.into_inner(), &gateway).await,

@@ -20,6 +20,9 @@ use super::watch::{Busy, Watch};
 /// While draining, a round is no longer than this.
 const DRAIN_ROUND: Duration = Duration::from_millis(100);
 
+/// The allocator holds on to what was freed for a moment, and gives it back when it is told again.
+const TIDY_ROUNDS: u8 = 3;
+
 /// What the connections of one worker share.
 pub(in crate::proxy) struct Rounds {
     clock: Arc<dyn Clock>,
@@ -28,6 +31,8 @@ pub(in crate::proxy) struct Rounds {
     now: Cell<Tick>,
     draining: Cell<bool>,
     drain_began: Notify,
+    /// How many rounds more to give back what ended conversations have left.
+    tidy: Cell<u8>,
     watches: RefCell<Slab<Rc<Watch>>>,
 }
 
@@ -46,6 +51,7 @@ impl Rounds {
             deadlines,
             draining: Cell::new(false),
             drain_began: Notify::new(),
+            tidy: Cell::new(0),
             watches: RefCell::default(),
         }
     }
@@ -57,6 +63,18 @@ impl Rounds {
             () = self.drain_began.notified() => {}
         }
         self.look();
+    }
+
+    /// A conversation has ended, and what it needed is free.
+    pub(super) fn something_is_free(&self) {
+        self.tidy.set(TIDY_ROUNDS);
+    }
+
+    /// Whether there may be memory to give back to the system.
+    pub(in crate::proxy) fn should_tidy(&self) -> bool {
+        let left = self.tidy.get();
+        self.tidy.set(left.saturating_sub(1));
+        left > 0
     }
 
     /// Each connection ends with its next answer, or soon.
@@ -195,6 +213,17 @@ mod tests {
         let short = Duration::from_millis(200);
         let deadlines = Deadlines { head: LIMIT, idle: LIMIT, write: LIMIT, shortest_wait: short };
         assert_eq!(Rounds::new(clock, deadlines).interval(), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_is_free_is_given_back_in_the_rounds_after_it_and_not_for_ever() {
+        let (_, rounds) = rounds();
+        assert!(!rounds.should_tidy());
+        rounds.something_is_free();
+        for _ in 0..TIDY_ROUNDS {
+            assert!(rounds.should_tidy());
+        }
+        assert!(!rounds.should_tidy());
     }
 
     #[test]
