@@ -38,6 +38,8 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
         config.upstream_sandbox = Some(sandbox);
 
         let token = config.admin_token.clone();
+        let schemes =
+            [&config.tls, &config.admin_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
         let listeners = Listeners::bind(&config).await?;
         let addresses =
             (listeners.gateway.local_addr(), listeners.admin.as_ref().map(TcpListener::local_addr));
@@ -45,7 +47,8 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
         let keys =
             [gatehouse.demo_key(Environment::Live).await?, gatehouse.demo_key(Environment::Sandbox).await?];
         if let (Ok(gateway), Some(Ok(admin)), Some(token)) = (addresses.0, addresses.1, &token) {
-            print(&guide(gateway, admin, token, &keys));
+            let origins = (format!("{}://{gateway}", schemes[0]), format!("{}://{admin}", schemes[1]));
+            print(&guide(&origins.0, &origins.1, token, &keys));
         }
         let ran = gatehouse.run(listeners, signal).await;
         stop.send_replace(true);
@@ -79,13 +82,8 @@ async fn start_sample(
     Ok(UpstreamUrl { tls: false, host: "127.0.0.1".to_owned(), port })
 }
 
-/// What to try, as commands for a shell.
-fn guide(
-    gateway: SocketAddr,
-    admin: SocketAddr,
-    token: &AdminToken,
-    keys: &[(KeyRecord, ApiKey); 2],
-) -> String {
+/// What to try, as commands for a shell; `gateway` and `admin` are origins.
+fn guide(gateway: &str, admin: &str, token: &AdminToken, keys: &[(KeyRecord, ApiKey); 2]) -> String {
     let [(live_record, live), (_, sandbox)] = keys;
     let (live, sandbox) = (live.expose(), sandbox.expose());
     let wrong = format!("{}{}", &live[..71], if live.ends_with('0') { '1' } else { '0' });
@@ -95,25 +93,25 @@ fn guide(
     let mut say = |line: &str| writeln!(text, "{line}").expect("writing to a string does not fail");
     say("keygate demo: a gateway, a sample payments API behind it, and a team with two keys.");
     say("");
-    say(&format!("  gateway      http://{gateway}"));
-    say(&format!("  admin        http://{admin}"));
+    say(&format!("  gateway      {gateway}"));
+    say(&format!("  admin        {admin}"));
     say(&format!("  admin token  {token}"));
     say(&format!("  live key     {live}"));
     say(&format!("  sandbox key  {sandbox}"));
     say("");
     say("# A wallet of the Sandbox, and a payment with real (sample) money:");
-    say(&format!("curl -sS http://{gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {sandbox}'"));
+    say(&format!("curl -sS {gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {sandbox}'"));
     say(&format!(
-        "curl -sS http://{gateway}/v1/transfers/p2p -H 'Authorization: Bearer {live}' -H 'Content-Type: application/json' \
+        "curl -sS {gateway}/v1/transfers/p2p -H 'Authorization: Bearer {live}' -H 'Content-Type: application/json' \
          -d '{{\"from_wallet_id\":\"wlt_1\",\"to_wallet_id\":\"wlt_2\",\"amount\":5000}}'"
     ));
     say("");
     say("# A key with one wrong character:");
-    say(&format!("curl -sS http://{gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {wrong}'"));
+    say(&format!("curl -sS {gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {wrong}'"));
     say("");
     say("# Revoke the live key, then use it again:");
-    say(&format!("curl -sS -X POST http://{admin}/v1/keys/{id}/revoke -H 'Authorization: Bearer {token}'"));
-    say(&format!("curl -sS http://{gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {live}'"));
+    say(&format!("curl -sS -X POST {admin}/v1/keys/{id}/revoke -H 'Authorization: Bearer {token}'"));
+    say(&format!("curl -sS {gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {live}'"));
     say("");
     say("Ctrl-C stops everything.");
     text
