@@ -6,7 +6,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::model::{Account, Environment, GatewayId, Head, KeyHash, KeyId, KeyStatus, Role, Team, Timestamp, UserId};
+use crate::model::{
+    Account, Environment, GatewayId, Head, KeyHash, KeyId, KeyStatus, Role, Team, Timestamp, UserId,
+};
 use crate::store::Mark;
 
 /// A type that is text of a certain form.

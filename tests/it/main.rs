@@ -35,6 +35,7 @@ mod shutdown;
 mod startup;
 mod stores;
 mod streaming;
+mod tls;
 mod unusual;
 mod upstream_tls;
 mod usage;
