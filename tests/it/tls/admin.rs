@@ -89,6 +89,22 @@ fn the_admin_api_answers_by_tls_and_ends_in_order() {
 }
 
 #[test]
+fn cookies_are_for_https_alone_where_the_admin_listener_speaks_it() {
+    let (upstream, secured) = (Upstream::start(), Secured::new());
+    let root = secured.authority.write(secured.files.folder());
+    let (_gateway, url) = start(builder(&secured, &upstream), &root);
+    let client = TlsClient::trusting(&secured.authority);
+    let mut connection = client.connect(url.trim_start_matches("https://").parse().unwrap());
+    let page = connection.ask(&Request::get("/login"));
+    assert_eq!(page.status, 200, "{}", page.text());
+    let cookies = page.headers.all("set-cookie");
+    assert!(!cookies.is_empty());
+    for cookie in cookies {
+        assert!(cookie.starts_with("__Host-") && cookie.contains("; Secure"), "{cookie}");
+    }
+}
+
+#[test]
 fn check_names_what_is_wrong_with_a_certificate_and_warns_of_one_that_has_expired() {
     let (upstream, secured) = (Upstream::start(), Secured::new());
     let check = |secured: &Secured| Ran::to_end(&mut builder(secured, &upstream).command("check"), "keygate");
