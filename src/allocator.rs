@@ -7,12 +7,13 @@
 /// What `main` makes the allocator of the process.
 pub type Allocator = mimalloc::MiMalloc;
 
-/// Gives back to the system what this thread has freed. Takes some microseconds for each megabyte that the thread has.
+/// Gives back to the system what this thread has freed: what has been free for a moment, or `at_once` all of it. Takes some
+/// microseconds for each megabyte that the thread has.
 #[expect(
     unsafe_code,
     reason = "the allocator is C; nothing is passed to it but a flag, and nothing comes back"
 )]
-pub fn give_back() {
+pub fn give_back(at_once: bool) {
     // SAFETY: it may be called at any time, on any thread, whatever the process' allocator is.
-    unsafe { libmimalloc_sys::mi_collect(false) }
+    unsafe { libmimalloc_sys::mi_collect(at_once) }
 }

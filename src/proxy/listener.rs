@@ -20,7 +20,7 @@ use crate::allocator;
 use crate::observe::Metrics;
 use crate::tls::Identity;
 
-use super::connection::{self, Rounds};
+use super::connection::{self, Rounds, Tidy};
 use super::gateway::Gateway;
 use super::headers::{Client, Scheme};
 
@@ -257,8 +257,10 @@ async fn make_rounds(rounds: Rc<Rounds>, gateway: Rc<Gateway>) {
     loop {
         rounds.next().await;
         gateway.close_idle();
-        if rounds.should_tidy() {
-            allocator::give_back();
+        match rounds.tidy() {
+            Tidy::Nothing => {}
+            Tidy::Some => allocator::give_back(false),
+            Tidy::All => allocator::give_back(true),
         }
     }
 }

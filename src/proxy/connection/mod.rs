@@ -37,7 +37,7 @@ use stream::WatchedStream;
 use transport::Transport;
 use watch::{Overdue, Watch};
 
-pub(super) use rounds::{Patience, Rounds};
+pub(super) use rounds::{Patience, Rounds, Tidy};
 pub(super) use watch::Busy;
 
 /// What hyper may hold of a connection's bytes in memory, each way.

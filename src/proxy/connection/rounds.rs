@@ -20,8 +20,18 @@ use super::watch::{Busy, Watch};
 /// While draining, a round is no longer than this.
 const DRAIN_ROUND: Duration = Duration::from_millis(100);
 
-/// The allocator holds on to what was freed for a moment, and gives it back when it is told again.
-const TIDY_ROUNDS: u8 = 3;
+/// After so many rounds in which no conversation has ended, nobody is going to need at once what is free.
+const TIDY_ROUNDS: u8 = 2;
+
+/// What there is to give back to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Tidy {
+    Nothing,
+    /// What has been free for a moment.
+    Some,
+    /// All that is free.
+    All,
+}
 
 /// What the connections of one worker share.
 pub(in crate::proxy) struct Rounds {
@@ -31,7 +41,7 @@ pub(in crate::proxy) struct Rounds {
     now: Cell<Tick>,
     draining: Cell<bool>,
     drain_began: Notify,
-    /// How many rounds more to give back what ended conversations have left.
+    /// How many rounds more it is about what ended conversations have left.
     tidy: Cell<u8>,
     watches: RefCell<Slab<Rc<Watch>>>,
 }
@@ -70,11 +80,15 @@ impl Rounds {
         self.tidy.set(TIDY_ROUNDS);
     }
 
-    /// Whether there may be memory to give back to the system.
-    pub(in crate::proxy) fn should_tidy(&self) -> bool {
+    /// What to do about memory in this round.
+    pub(in crate::proxy) fn tidy(&self) -> Tidy {
         let left = self.tidy.get();
         self.tidy.set(left.saturating_sub(1));
-        left > 0
+        match left {
+            0 => Tidy::Nothing,
+            1 => Tidy::All,
+            _ => Tidy::Some,
+        }
     }
 
     /// Each connection ends with its next answer, or soon.
@@ -216,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_free_is_given_back_in_the_rounds_after_it_and_not_for_ever() {
+    fn what_is_free_is_given_back_by_and_by_and_all_of_it_when_nobody_ends_any_more() {
         let (_, rounds) = rounds();
-        assert!(!rounds.should_tidy());
-        rounds.something_is_free();
-        for _ in 0..TIDY_ROUNDS {
-            assert!(rounds.should_tidy());
+        assert_eq!(rounds.tidy(), Tidy::Nothing);
+        for _ in 0..3 {
+            rounds.something_is_free();
+            assert_eq!(rounds.tidy(), Tidy::Some);
         }
-        assert!(!rounds.should_tidy());
+        assert_eq!([rounds.tidy(), rounds.tidy()], [Tidy::All, Tidy::Nothing]);
     }
 
     #[test]
