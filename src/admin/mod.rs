@@ -99,10 +99,11 @@ pub fn router(state: AdminState) -> Router {
         probes::routes(state.health.clone(), state.metrics.clone()).split_for_parts();
     described.merge(described_probes);
     let gated = api
-        .merge(console::routes(state.clone()))
+        .merge(console::routes())
         .method_not_allowed_fallback(frame::method_not_allowed)
-        .fallback(console::not_found)
+        .fallback(frame::not_found)
         .layer(gate)
+        .layer(from_fn_with_state(state.clone(), console::frame))
         .with_state(state);
     let open = probes
         .merge(openapi::routes(described))

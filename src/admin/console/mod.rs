@@ -23,21 +23,19 @@ mod users;
 mod view;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use http::{StatusCode, header};
 
 use super::problem::Problem;
 use super::session::{Caller, HOME, Visitor};
 use super::walled::{EditedKeys, SeenKeys};
 use super::{AdminState, login};
 
+pub(super) use page::frame;
 pub(super) use shell::{Gate, Page, Shell};
 
 /// The pages, with those for logging in.
-pub(super) fn routes(state: AdminState) -> Router<AdminState> {
+pub(super) fn routes() -> Router<AdminState> {
     Router::new()
         .route("/", get(home))
         .route("/settings", get(home))
@@ -54,22 +52,11 @@ pub(super) fn routes(state: AdminState) -> Router<AdminState> {
         .route("/settings/users/{id}/link", post(users::link))
         .route("/settings/users/{id}/remove", get(users::ask_removal).post(users::remove))
         .merge(login::routes())
-        .layer(from_fn_with_state(state, page::frame))
 }
 
 /// What the pages load. Nobody has to log in for it.
 pub(super) fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/assets/{hash}/{name}", get(assets::serve))
-}
-
-/// For what no route knows: a page for browsers, a problem for the rest.
-pub(super) async fn not_found(State(state): State<AdminState>, request: Request) -> Response {
-    let accepted = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let problem = Problem::of_status(StatusCode::NOT_FOUND);
-    match accepted.is_some_and(|accepted| accepted.contains("text/html")) {
-        true => page::answer(&state, &request, &problem),
-        false => problem.into_response(),
-    }
 }
 
 async fn home() -> Response {

@@ -8,7 +8,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use crate::admin::AdminState;
-use crate::admin::frame::RequestId;
+use crate::admin::frame::{RequestId, is_api};
 use crate::admin::problem::Problem;
 
 use super::shell::Gate;
@@ -66,31 +66,28 @@ pub(super) fn see(path: &str) -> Response {
     }
 }
 
-/// Around every page: a problem becomes a page, and every page has its policy.
+/// Around everything that a browser may ask for: a problem becomes a page where a page was wanted, and every page has its
+/// policy.
 pub(super) async fn frame(State(state): State<AdminState>, request: Request, next: Next) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
+    let wants_page = wants_page(&request);
     let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    if wants_page && let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response = explained(&state, &problem, &request_id.0);
     }
-    with_policy(response)
-}
-
-fn with_policy(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+    if headers.get(header::CONTENT_TYPE) == Some(&HTML) {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        for (name, value) in HEADERS {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
     }
     response
 }
 
-/// The page that says what is wrong with a request that no page was found for.
-pub(super) fn answer(state: &AdminState, request: &Request, problem: &Problem) -> Response {
-    let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-    with_policy(explained(state, problem, &request_id.0))
+fn wants_page(request: &Request) -> bool {
+    let accepted = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    !is_api(request.uri().path()) && accepted.is_some_and(|accepted| accepted.contains("text/html"))
 }
 
 fn explained(state: &AdminState, problem: &Problem, request_id: &str) -> Response {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::scene::{Scene, each};
+use super::scene::{PASSWORD, Scene, each};
 use crate::support::Request;
 use crate::support::keys::sha256_hex;
 use crate::support::wait::{PATIENCE, eventually, full, timed};
@@ -159,4 +159,51 @@ fn import_many(scene: &Scene, number: usize) {
         .collect();
     let answer = scene.gateway.admin().post("/v1/keys/import", &json!({ "keys": keys }));
     assert_eq!(answer.status / 100, 2, "{answer:?}");
+}
+
+#[test]
+fn an_admin_adds_a_user_who_sets_a_password_by_a_link() {
+    let scene = Scene::new();
+    let browser = &scene.browser;
+    scene.log_in("admin");
+    browser.press("Users");
+    assert_eq!(scene.rows().len(), 3, "users of another team are not there: {:?}", scene.rows());
+    browser.press("Add User");
+    browser.type_into("#account", "grace@acme.example");
+    browser.type_into("#display_name", "Grace");
+    browser.click(&browser.find("input[name=role][value=editor]"));
+    browser.press("Add");
+    browser.expect("A link for Grace");
+    let link = scene.shown_key().expect("the link is shown");
+    assert!(link.starts_with(&scene.url("/link/")), "{link}");
+    browser.press("Done");
+    assert_eq!(scene.shown_key(), None);
+    browser.press("Log out");
+    browser.goto(&link);
+    browser.type_into("#password", PASSWORD);
+    browser.type_into("#repeated", PASSWORD);
+    browser.press("Set the password");
+    browser.find("#results");
+    browser.expect("Grace");
+    browser.press("Log out");
+    scene.log_in_here("grace@acme.example");
+    browser.expect("Team acme · Editor");
+    browser.goto(&link);
+    browser.expect("this link is not valid any more");
+    browser.complaints();
+
+    // A new role ends the sessions of before, and a team's admin makes no admin of the fleet.
+    browser.goto(&scene.url("/settings/api-keys"));
+    browser.press("Log out");
+    scene.log_in_here("admin");
+    browser.press("Users");
+    browser.press("Change Grace");
+    browser.click(&browser.find("input[name=role][value=viewer]"));
+    browser.press("Save");
+    browser.expect("Viewer");
+    browser.press("Remove Grace");
+    browser.expect("Remove Grace?");
+    browser.press("Remove");
+    eventually("the user is gone", PATIENCE, || scene.rows().len() == 3);
+    scene.assert_no_complaints();
 }
