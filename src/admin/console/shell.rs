@@ -7,28 +7,28 @@ use crate::model::Role;
 use super::assets;
 
 /// What every page of a visitor shows around its own.
-pub(super) struct Shell {
-    pub(super) brand: String,
-    pub(super) assets: &'static str,
+pub(in crate::admin) struct Shell {
+    pub(in crate::admin) brand: String,
+    pub(in crate::admin) assets: &'static str,
     /// Who is logged in.
-    pub(super) person: String,
+    pub(in crate::admin) person: String,
     /// Whose keys are seen here, in words.
-    pub(super) team: String,
-    pub(super) role: &'static str,
-    pub(super) is_admin: bool,
-    pub(super) csrf: String,
-    pub(super) page: Page,
+    pub(in crate::admin) team: String,
+    pub(in crate::admin) role: &'static str,
+    pub(in crate::admin) is_admin: bool,
+    pub(in crate::admin) csrf: String,
+    pub(in crate::admin) page: Page,
 }
 
 /// What pages that nobody has to log in for show: the log-in itself, and errors.
-pub(super) struct Gate {
-    pub(super) brand: String,
-    pub(super) assets: &'static str,
+pub(in crate::admin) struct Gate {
+    pub(in crate::admin) brand: String,
+    pub(in crate::admin) assets: &'static str,
 }
 
 /// Which entry of the navigation a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Page {
+pub(in crate::admin) enum Page {
     ApiKeys,
     Gateways,
     Users,
@@ -37,16 +37,16 @@ pub(super) enum Page {
 }
 
 /// An entry of the navigation.
-pub(super) struct Link {
-    pub(super) path: &'static str,
-    pub(super) name: &'static str,
+pub(in crate::admin) struct Link {
+    pub(in crate::admin) path: &'static str,
+    pub(in crate::admin) name: &'static str,
     /// A drawing of our own, as SVG.
-    pub(super) icon: &'static str,
-    pub(super) current: bool,
+    pub(in crate::admin) icon: &'static str,
+    pub(in crate::admin) current: bool,
 }
 
 /// A role, for people.
-pub(super) fn role_name(role: Role) -> &'static str {
+pub(in crate::admin) fn role_name(role: Role) -> &'static str {
     match role {
         Role::Viewer => "Viewer",
         Role::Editor => "Editor",
@@ -55,13 +55,13 @@ pub(super) fn role_name(role: Role) -> &'static str {
 }
 
 impl Gate {
-    pub(super) fn of(brand: &str) -> Gate {
+    pub(in crate::admin) fn of(brand: &str) -> Gate {
         Gate { brand: brand.to_owned(), assets: assets::folder() }
     }
 }
 
 impl Shell {
-    pub(super) fn of(state: &AdminState, visitor: &Visitor, page: Page) -> Shell {
+    pub(in crate::admin) fn of(state: &AdminState, visitor: &Visitor, page: Page) -> Shell {
         Shell {
             brand: state.brand.clone(),
             assets: assets::folder(),
@@ -75,7 +75,7 @@ impl Shell {
     }
 
     /// Where one can go from here.
-    pub(super) fn links(&self) -> Vec<Link> {
+    pub(in crate::admin) fn links(&self) -> Vec<Link> {
         let link = |page, path, name, icon| Link { path, name, icon, current: self.page == page };
         let mut links = vec![
             link(Page::ApiKeys, "/settings/api-keys", "API Keys", include_str!("assets/icons/key.svg")),

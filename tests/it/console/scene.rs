@@ -17,7 +17,7 @@ pub const PASSWORD: &str = "violet kettle under nine bridges";
 pub struct Scene {
     pub gateway: Gateway,
     pub browser: Browser,
-    pub upstream: Upstream,
+    _upstream: Upstream,
     screen: Screen,
     _redis: Option<RedisServer>,
 }
@@ -58,7 +58,7 @@ impl Scene {
         }
         let browser = Browser::open();
         browser.screen(screen);
-        Scene { gateway, browser, upstream, screen, _redis: redis }
+        Scene { gateway, browser, screen, _upstream: upstream, _redis: redis }
     }
 
     pub fn is_desktop(&self) -> bool {
