@@ -165,7 +165,7 @@ fn wanted(fields: &Fields, visitor: &Visitor, now: Timestamp) -> Result<NewKey, 
     };
     Ok(NewKey {
         label: fields.get("label").to_owned(),
-        team: Some(visitor.wall().map_or_else(|| fields.get("team").trim(), |team| team).to_owned()),
+        team: Some(visitor.wall().unwrap_or_else(|| fields.get("team").trim()).to_owned()),
         environment: environment.map_err(|_| "Choose Live or Sandbox.".to_owned())?,
         expires_at,
     })
