@@ -68,7 +68,11 @@ pub(super) fn see(path: &str) -> Response {
 
 /// Around everything that a browser may ask for: a problem becomes a page where a page was wanted, and every page has its
 /// policy.
-pub(in crate::admin) async fn frame(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+pub(in crate::admin) async fn frame(
+    State(state): State<AdminState>,
+    request: Request,
+    next: Next,
+) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     let wants_page = wants_page(&request);
     let mut response = next.run(request).await;

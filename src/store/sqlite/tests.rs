@@ -7,7 +7,7 @@ use crate::clock::{ManualClock, SystemClock};
 use crate::model::{KeyRecord, Member, Timestamp};
 use crate::store::contract::{Subject, contract_suite, member, record};
 use crate::store::people::contract::people_suite;
-use crate::store::{ListQuery, fold, people};
+use crate::store::{ListQuery, fold};
 
 contract_suite!(super::embedded);
 
@@ -461,7 +461,7 @@ async fn a_database_of_an_older_version_keeps_its_keys_and_learns_what_is_new() 
         assert_eq!(store.list(&by_label).await.unwrap().keys.len(), 1, "version {version}");
         assert_eq!(store.high_water(), None);
         assert!(store.revoke(&key.id).await.unwrap().unwrap().newly);
-        people::contract::a_session_is_there_until_it_ends(store).await;
+        crate::store::people::contract::a_session_is_there_until_it_ends(store).await;
         drop(open(&path).unwrap());
     }
 }
