@@ -39,7 +39,7 @@ pub(super) struct KeyPage {
     pub(super) refusals: Refusals,
     /// `None` if the store does not tell.
     pub(super) history: Option<Vec<Event>>,
-    pub(super) flush_seconds: u64,
+    pub(super) flush: String,
     pub(super) reveal: Option<Reveal>,
     pub(super) receipt: Option<ReceiptView>,
     pub(super) said: Option<String>,
@@ -128,7 +128,7 @@ impl KeyPage {
             usage: days.map(|days| Spark::of(&days)),
             refusals: Refusals::of(stored, now),
             history: happenings.map(history),
-            flush_seconds: state.flush_interval.as_secs().max(1),
+            flush: view::each(state.flush_interval),
             reveal: None,
             receipt: None,
             said: None,

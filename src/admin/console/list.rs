@@ -14,7 +14,7 @@ use crate::model::{KeyStatus, Role, Timestamp};
 use crate::store::{KeyState, ListQuery, Mark, Sort, SortBy, SortOrder};
 
 use super::shell::{Page, Shell};
-use super::view::{KeyFace, count};
+use super::view::{self, KeyFace, count};
 use super::{page, seen_by};
 
 /// Keys on a page.
@@ -34,7 +34,7 @@ struct ListPage {
     summary: String,
     first: Option<String>,
     next: Option<String>,
-    flush_seconds: u64,
+    flush: String,
 }
 
 /// What is asked of the list. A value that it does not know is as if it were not there: an old address goes on.
@@ -130,7 +130,7 @@ pub(super) async fn show(
         summary,
         first: filter.cursor.as_ref().map(|_| filter.behind(None)),
         next: found.next.map(|cursor| filter.behind(Some(encode_cursor(&cursor)))),
-        flush_seconds: state.flush_interval.as_secs().max(1),
+        flush: view::each(state.flush_interval),
         filter,
     };
     page::html(&page)

@@ -99,6 +99,14 @@ fn in_words(long: Duration) -> Option<String> {
     Some(count(long.as_secs() / length, unit))
 }
 
+/// How long an interval is, behind the word "every".
+pub(super) fn each(interval: Duration) -> String {
+    match interval.as_secs().max(1) {
+        1 => "second".to_owned(),
+        seconds => count(seconds, "second"),
+    }
+}
+
 /// As `1 key` or `1,234 keys`.
 pub(super) fn count(number: u64, one: &str) -> String {
     format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })

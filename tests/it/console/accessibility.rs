@@ -56,7 +56,7 @@ fn axe_core_finds_nothing() {
     browser.press("Cancel");
     scene.create_in_browser("Web shop", "sandbox");
     inspect_all(&scene, &axe, "the new key");
-    browser.press("I have stored it");
+    scene.put_away("I have stored it");
     browser.press("Revoke");
     browser.find("dialog[open]");
     inspect_all(&scene, &axe, "the dialog for a revocation");

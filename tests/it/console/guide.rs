@@ -69,7 +69,7 @@ fn creating_a_key() {
         assert!(key.starts_with("sk_live_") && key.len() == 72, "it is a Live key in full");
         browser.named("Copy");
         scene.gateway.use_key(&key).assert_forwarded();
-        browser.press("I have stored it");
+        scene.put_away("I have stored it");
         assert_eq!(scene.shown_key(), None);
         scene.assert_nowhere(&key);
         browser.expect("Production Server");
@@ -100,7 +100,7 @@ fn key_security_rules() {
         for advice in ["secrets manager", "Heroku", "Railway", "Vercel", "Never paste it into a chat"] {
             browser.expect(advice);
         }
-        browser.press("I have stored it");
+        scene.put_away("I have stored it");
         browser.goto(&scene.url("/settings/leaked-key"));
         browser.type_into("#key", &key);
         let kind = browser.script("return document.getElementById('key').type");

@@ -76,7 +76,7 @@ fn a_rotated_key_and_its_successor_are_shown_as_a_pair() {
         browser.press("Rotate");
         browser.expect("This is the only time you'll see this key in full.");
         let new = scene.shown_key().expect("the new key is shown");
-        browser.press("I have stored it");
+        scene.put_away("I have stored it");
         scene.assert_nowhere(&new);
         browser.expect("The old one has not been used since the rotation");
         browser.expect("in 1 day");
@@ -176,9 +176,10 @@ fn an_admin_adds_a_user_who_sets_a_password_by_a_link() {
     browser.expect("A link for Grace");
     let link = scene.shown_key().expect("the link is shown");
     assert!(link.starts_with(&scene.url("/link/")), "{link}");
-    browser.press("Done");
+    scene.put_away("Done");
     assert_eq!(scene.shown_key(), None);
     browser.press("Log out");
+    browser.find("form[action='/login']");
     browser.goto(&link);
     browser.type_into("#password", PASSWORD);
     browser.type_into("#repeated", PASSWORD);
@@ -189,7 +190,7 @@ fn an_admin_adds_a_user_who_sets_a_password_by_a_link() {
     scene.log_in_here("grace@acme.example");
     browser.expect("Team acme · Editor");
     browser.goto(&link);
-    browser.expect("this link is not valid any more");
+    browser.expect("This link is not valid any more");
     browser.complaints();
 
     // A new role ends the sessions of before, and a team's admin makes no admin of the fleet.

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::scene::Scene;
+use serde_json::json;
+
+use super::scene::{PASSWORD, Scene};
 use crate::support::browser::Screen;
 use crate::support::wait::{PATIENCE, eventually, full};
 
@@ -29,7 +31,9 @@ fn the_pictures_of_the_console() {
     scene.gateway.use_key(&payout.key);
     scene.gateway.use_key(&leaked.key);
     eventually("the uses are written", PATIENCE, || scene.gateway.admin().key(&server.id)["uses"] == 40);
-    scene.log_in("editor");
+    let ada = json!({ "account": "ada", "display_name": "Ada Lovelace", "role": "admin", "team": "acme", "password": PASSWORD });
+    assert_eq!(scene.gateway.admin().post("/v1/users", &ada).status / 100, 2);
+    scene.log_in("ada");
     picture(&scene, "console-keys");
     browser.screen(Screen::Phone);
     picture(&scene, "console-phone");

@@ -98,7 +98,8 @@ impl Scene {
     pub fn import(&self, label: &str, days: u64) {
         let created_at = rfc3339_ago(Duration::from_secs(days * 24 * 60 * 60));
         let sha256 = sha256_hex(label.as_bytes());
-        let key = json!({ "sha256": sha256, "label": label, "environment": "live", "team": "acme", "created_at": created_at });
+        let key = json!({ "sha256": sha256, "label": label, "environment": "live", "team": "acme", "created_at": created_at,
+            "display": format!("sk_live_{}…{}", &sha256[..4], &sha256[60..]) });
         let answer = self.gateway.admin().post("/v1/keys/import", &json!({ "keys": [key] }));
         assert_eq!(answer.status / 100, 2, "{answer:?}");
     }
@@ -111,6 +112,12 @@ impl Scene {
         self.browser.press("Create");
         self.browser.expect("This is the only time you'll see this key in full.");
         self.shown_key().expect("the key is shown")
+    }
+
+    /// Closes the dialog that shows a secret.
+    pub fn put_away(&self, button: &str) {
+        self.browser.press(button);
+        self.browser.find("body:not(:has(dialog))");
     }
 
     /// The full key that the page shows, if it does.

@@ -160,11 +160,12 @@ fn labels_are_text_and_never_code() {
     for label in NAUGHTY {
         browser.goto(&scene.url("/settings/api-keys"));
         browser.press("Create Key");
+        browser.find("dialog[open] #label");
         browser.script_with("document.getElementById('label').value = arguments[0]", json!([label]));
         browser.click(&browser.find("input[name=environment][value=sandbox]"));
         browser.press("Create");
         browser.expect("This is the only time you'll see this key in full.");
-        browser.press("I have stored it");
+        scene.put_away("I have stored it");
         assert_eq!(browser.text_of("h1"), label);
         browser.press("Revoke");
         browser.expect("This cannot be undone");
