@@ -62,17 +62,15 @@ impl Spark {
     }
 }
 
-fn all(day: &PeriodCount) -> u64 {
-    day.uses.saturating_add(day.refusals)
+fn all(day: &PeriodCount) -> u128 {
+    u128::from(day.uses) + u128::from(day.refusals)
 }
 
 /// What was refused stands above what was permitted.
-fn bars(of: &PeriodCount, x: u64, most: u64) -> Vec<Bar> {
+fn bars(of: &PeriodCount, x: u64, most: u128) -> Vec<Bar> {
     let scaled = |number: u64| match number {
         0 => 0,
-        number => {
-            LEAST + (u128::from(number) * u128::from(HEIGHT - 2 * LEAST) / u128::from(most.max(1))) as u64
-        }
+        number => LEAST + (u128::from(number) * u128::from(HEIGHT - 2 * LEAST) / most.max(1)) as u64,
     };
     let words = match of.refusals {
         0 => format!("{}: {}", day(of.start), count(of.uses, "request")),
