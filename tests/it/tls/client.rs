@@ -10,6 +10,8 @@ use rustls::{
     ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::wait::PATIENCE;
 use crate::support::{Answer, Request};
 
@@ -54,7 +56,18 @@ impl TlsClient {
 
     /// Connects, and shakes hands.
     pub fn try_connect(&self, address: SocketAddr) -> io::Result<TlsConnection> {
-        let tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
+        self.shake_hands(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    /// Connects by a socket that takes only a few kilobytes at a time.
+    pub fn connect_narrowly(&self, address: SocketAddr) -> TlsConnection {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        socket.set_recv_buffer_size(4096).expect("it can be narrow");
+        socket.connect(&address.into()).expect("the gateway accepts connections");
+        self.shake_hands(socket.into()).expect("the handshake succeeds")
+    }
+
+    fn shake_hands(&self, tcp: TcpStream) -> io::Result<TlsConnection> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(2 * PATIENCE))?;
         tcp.set_write_timeout(Some(2 * PATIENCE))?;

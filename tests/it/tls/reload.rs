@@ -15,6 +15,29 @@ const USABLE: &str = "keygate_tls_files_usable";
 const YEAR_2080: f64 = 3_471_292_800.0;
 const YEAR_2070: f64 = 3_155_760_000.0;
 
+/// Whether the traffic should end.
+#[derive(Default)]
+struct Over(AtomicBool);
+
+/// Ends the traffic when it is dropped.
+struct End<'a>(&'a Over);
+
+impl Over {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn guard(&self) -> End<'_> {
+        End(self)
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn told(gateway: &Gateway, metric: &str) -> f64 {
     gateway.metrics().sum(metric, &[r#"listener="gateway""#])
 }
@@ -33,11 +56,13 @@ fn a_new_certificate_is_shown_to_who_connects_and_no_request_is_lost() {
     assert_eq!(told(&gateway, EXPIRY), YEAR_2080);
     let mut kept = client.connect(gateway.address());
     let old = kept.certificate();
-    let over = AtomicBool::new(false);
+    let over = Over::default();
     thread::scope(|scope| {
+        // Also where something fails.
+        let end = over.guard();
         let traffic = scope.spawn(|| {
             let mut asked = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !over.is_set() {
                 client.connect(gateway.address()).ask(&request).assert_forwarded();
                 kept.ask(&request).assert_forwarded();
                 asked += 1;
@@ -53,7 +78,7 @@ fn a_new_certificate_is_shown_to_who_connects_and_no_request_is_lost() {
                 assert_eq!(told(&gateway, EXPIRY), YEAR_2070);
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         assert!(traffic.join().unwrap() > 10);
     });
     assert_eq!(kept.certificate(), old);
