@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use keygate::allocator::Allocator;
 use keygate::clock::Tick;
 use keygate::model::{Environment, KeyHash, KeyId, KeyRecord, Shard, Timestamp};
 use keygate::verify::cache::{CachedRecord, Capacity, RecordCache};
@@ -16,7 +17,7 @@ use keygate::verify::near::NearCache;
 
 /// As the gateway itself.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator {};
 
 const KEYS: u64 = 1_000_000;
 const TEAMS: u64 = 100_000;

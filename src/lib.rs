@@ -13,13 +13,15 @@
 //! - [`people`]: who may log in, what they may do, and their sessions.
 //! - [`roll`]: who is in the fleet, and who has heard of a revocation.
 //! - [`admin`]: the same over HTTP, with probes and metrics.
+//! - [`tls`]: what our own listeners prove themselves with.
 //! - [`demo`]: a sample API to stand in front of.
 //! - [`app`]: start and stop, in order.
 //! - [`cli`]: the command line.
 //! - [`config`], [`observe`]: settings, metrics and logs.
-//! - [`model`], [`clock`], [`backoff`]: the vocabulary, time, and waiting.
+//! - [`model`], [`clock`], [`backoff`], [`allocator`]: the vocabulary, time, waiting, and memory.
 
 pub mod admin;
+pub mod allocator;
 pub mod app;
 pub mod backoff;
 pub mod cli;
@@ -36,5 +38,6 @@ pub mod roll;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 pub mod usage;
 pub mod verify;

@@ -3,11 +3,11 @@
 use std::io;
 use std::process::ExitCode;
 
+use keygate::allocator::Allocator;
 use keygate::cli::{self, World};
 
-/// A request allocates some ten times, always on the thread that frees it again.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator {};
 
 fn main() -> ExitCode {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();

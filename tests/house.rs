@@ -11,9 +11,9 @@ use std::path::Path;
 
 /// The rooms of each floor, from the ground up. A room is a folder or a file directly under `src/`.
 const FLOORS: [&[&str]; 5] = [
-    &["model", "clock", "backoff", "testing"],
+    &["model", "allocator", "clock", "backoff", "testing"],
     &["config", "observe", "store", "events"],
-    &["verify", "usage", "keys", "roll", "people"],
+    &["verify", "usage", "keys", "roll", "people", "tls"],
     &["proxy", "admin", "demo"],
     &["app", "cli", "main"],
 ];

@@ -16,7 +16,7 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 
 /// Who sends a request, as far as names of requests are concerned: those of two callers never meet.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) String);
+pub(super) struct CallerName(pub(super) String);
 
 /// Which revisions of a key a client has seen.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +84,8 @@ impl Named {
     /// # Errors
     /// 400 if the name is none.
     pub(super) fn of(request: &Request) -> Result<Named, Problem> {
-        let caller = request.extensions().get::<Caller>().map_or("token", |Caller(name)| name).to_owned();
+        let caller =
+            request.extensions().get::<CallerName>().map_or("token", |CallerName(name)| name).to_owned();
         let mut names = request.headers().get_all(IDEMPOTENCY_KEY).iter();
         let name = match (names.next(), names.next()) {
             (None, _) => None,

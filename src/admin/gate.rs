@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 
 use crate::people::{CsrfToken, Role, SecretToken};
 
+use super::conditions::CallerName;
 use super::problem::Problem;
 use super::session::{Caller, LOGIN, Source, Visitor, to_login};
-use super::{AdminState, body, conditions, frame};
+use super::{AdminState, body, frame};
 
 /// Bytes of a form.
 const FORM_LIMIT: usize = 64 * 1024;
@@ -26,7 +27,7 @@ const CSRF_HEADER: &str = "x-csrf-token";
 const CSRF_FIELD: &str = "csrf";
 
 /// What a person needs for a route of the API.
-enum Need {
+pub(super) enum Need {
     /// This role. What is shown and changed is the own team's, which the handlers' keys and people see to.
     Role(Role),
     /// To be an admin of the whole fleet.
@@ -34,7 +35,7 @@ enum Need {
 }
 
 /// By method and route.
-fn need(method: &Method, route: &str) -> Option<Need> {
+pub(super) fn need(method: &Method, route: &str) -> Option<Need> {
     Some(match (method.as_str(), route) {
         (
             "GET" | "HEAD",
@@ -104,7 +105,7 @@ async fn admit(state: &AdminState, request: Request) -> Result<Request, Response
             if is_api {
                 may_call(&parts, &visitor).map_err(refuse)?;
             }
-            parts.extensions.insert(conditions::Caller(visitor.user.id.to_string()));
+            parts.extensions.insert(CallerName(visitor.user.id.to_string()));
             parts.extensions.insert(Caller::Person(visitor));
         }
         None if is_api => {

@@ -7,13 +7,14 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use http::{StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroize;
 
 use crate::keys::{Grace, ImportedKey, KeyEdit, KeyError, Made, NewKey, RelativeExpiry, RevokedKey};
 use crate::model::{ApiKey, Environment, KeyId, Timestamp};
 
 use super::conditions::{IfMatch, Named, with_etag};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use super::session::Caller;
 use super::view::{
     CreatedView, HistoryView, ImportView, KeyView, PageView, RepeatedView, RevokedView, RotatedView,
@@ -22,42 +23,60 @@ use super::view::{
 use super::walled::EditedKeys;
 use super::{AdminState, body, list};
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
+#[schema(as = NewKey)]
 #[serde(deny_unknown_fields)]
-struct CreateBody {
+pub(super) struct CreateBody {
+    /// Where the key will be used.
+    #[schema(min_length = 1, max_length = 100, example = "Production Server")]
     label: String,
     environment: Environment,
+    /// Whose it is; `default` if nothing is said.
+    #[schema(pattern = "^[A-Za-z0-9_.-]{1,64}$")]
     team: Option<String>,
+    /// From when on it is refused; in the future.
     expires_at: Option<Timestamp>,
+    /// Instead of it: a whole number and one of `s`, `m`, `h`, `d`, `w`.
+    #[schema(pattern = "^[0-9]+[smhdw]$", example = "30d")]
     expires_in: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = KeyToRevoke)]
 #[serde(deny_unknown_fields)]
-struct RevokeBody {
+pub(super) struct RevokeBody {
+    /// The whole key, as it was found.
     key: String,
 }
 
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize, ToSchema)]
+#[schema(as = NewRotation)]
 #[serde(deny_unknown_fields)]
-struct RotateBody {
+pub(super) struct RotateBody {
+    /// How long the old key goes on, as `24h`: 0s to 7d. A day, if nothing is said.
+    #[schema(pattern = "^[0-9]+[smhdw]$", example = "24h")]
     grace: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewImport)]
 #[serde(deny_unknown_fields)]
-struct ImportBody {
+pub(super) struct ImportBody {
     keys: Vec<ImportedKey>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = KeyEdit)]
 #[serde(deny_unknown_fields)]
-struct EditBody {
+pub(super) struct EditBody {
+    #[schema(min_length = 1, max_length = 100)]
     label: Option<String>,
     /// `null` takes it away; without it, it stays.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Timestamp>)]
     expires_at: Option<Option<Timestamp>>,
     /// Instead of it, as `30d`.
+    #[schema(pattern = "^[0-9]+[smhdw]$")]
     expires_in: Option<String>,
 }
 
@@ -66,7 +85,19 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T
     Option::deserialize(deserializer).map(Some)
 }
 
-/// `POST /v1/keys`: 201, with the key for the only time. 200 and the record, if an `Idempotency-Key` comes again.
+/// Makes a key.
+///
+/// The answer shows it for the only time. If an `Idempotency-Key` comes again, the answer has the record alone.
+#[utoipa::path(
+    post, path = "/v1/keys", operation_id = "create_key", tag = "Keys",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters of your choice. Sent again within a day, the request makes nothing more, and is answered with what it made before, but for the key itself, which cannot be shown again.", min_length = 1, max_length = 255)),
+    request_body = CreateBody,
+    responses(
+        (status = 201, description = "The key is made; this is the only time that it is shown.", body = CreatedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."), ("Location" = String, description = "Where the key is."))),
+        (status = 200, description = "The request came before.", body = RepeatedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
+        (status = 422, description = "A member is not allowed, or another request had this `Idempotency-Key` before.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn create(
     State(state): State<AdminState>,
     caller: Caller,
@@ -108,7 +139,14 @@ fn fingerprint(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
 
-/// `GET /v1/keys`: one page.
+/// Lists keys.
+#[utoipa::path(
+    get, path = "/v1/keys", operation_id = "list_keys", tag = "Keys",
+    params(list::ListParameters),
+    responses(
+        (status = 200, description = "A page of keys.", body = PageView)
+    )
+)]
 pub(super) async fn list(
     State(state): State<AdminState>,
     caller: Caller,
@@ -121,7 +159,14 @@ pub(super) async fn list(
     Ok(Json(PageView { data, next_cursor: page.next.as_ref().map(list::encode_cursor), total: page.total }))
 }
 
-/// `GET /v1/keys/{id}`.
+/// Shows a key.
+#[utoipa::path(
+    get, path = "/v1/keys/{id}", operation_id = "show_key", tag = "Keys",
+    params(("id" = KeyId, Path, description = "As a list shows it.")),
+    responses(
+        (status = 200, description = "The key.", body = KeyView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`.")))
+    )
+)]
 pub(super) async fn show(
     State(state): State<AdminState>,
     caller: Caller,
@@ -131,7 +176,20 @@ pub(super) async fn show(
     Ok(with_etag(&key.record.clone(), Json(KeyView::of(key, state.clock.now().wall))))
 }
 
-/// `PATCH /v1/keys/{id}`: label and expiry date, of the key as `If-Match` says that it was seen.
+/// Changes a key's label or its expiry date.
+///
+/// Of the key as `If-Match` says that it was seen. Every gateway obeys a new expiry date within milliseconds.
+#[utoipa::path(
+    patch, path = "/v1/keys/{id}", operation_id = "edit_key", tag = "Keys",
+    params(("id" = KeyId, Path, description = "As a list shows it."), ("If-Match" = String, Header, description = "ETags of the key as you have seen it, or `*`.")),
+    request_body = EditBody,
+    responses(
+        (status = 200, description = "The key as it is now.", body = KeyView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
+        (status = 409, description = "The key is revoked, and stays as it is.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 412, description = "The key was changed meanwhile; `current` is what it is now.", body = ProblemView, content_type = "application/problem+json", headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
+        (status = 428, description = "`If-Match` is missing.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn edit(
     State(state): State<AdminState>,
     caller: Caller,
@@ -166,7 +224,14 @@ pub(super) async fn edit(
     }
 }
 
-/// `GET /v1/keys/{id}/usage`: day by day, and hour by hour.
+/// Tells how often a key was used.
+#[utoipa::path(
+    get, path = "/v1/keys/{id}/usage", operation_id = "key_usage", tag = "Keys",
+    params(("id" = KeyId, Path, description = "As a list shows it."), ("days" = Option<usize>, Query, description = "How many; 30 if nothing is said.", minimum = 1, maximum = 90)),
+    responses(
+        (status = 200, description = "Uses and refusals by day and by hour, in UTC by the fleet's clock, accurate to the flush interval.", body = UsageView)
+    )
+)]
 pub(super) async fn usage(
     State(state): State<AdminState>,
     caller: Caller,
@@ -177,7 +242,14 @@ pub(super) async fn usage(
     Ok(Json(UsageView::of(&state.keys.seen_by(&caller).usage(&key_id(&id)?, days).await?)))
 }
 
-/// `GET /v1/keys/{id}/history`: what happened to it.
+/// Tells what happened to a key.
+#[utoipa::path(
+    get, path = "/v1/keys/{id}/history", operation_id = "key_history", tag = "Keys",
+    params(("id" = KeyId, Path, description = "As a list shows it.")),
+    responses(
+        (status = 200, description = "What happened, the oldest first.", body = HistoryView)
+    )
+)]
 pub(super) async fn history(
     State(state): State<AdminState>,
     caller: Caller,
@@ -186,7 +258,16 @@ pub(super) async fn history(
     Ok(Json(HistoryView::of(state.keys.seen_by(&caller).history(&key_id(&id)?).await?)))
 }
 
-/// `POST /v1/keys/{id}/revoke`. Takes no body; what is sent as one is not read.
+/// Revokes a key, at once and for ever.
+///
+/// Takes no body; what is sent as one is not read. To repeat it changes nothing.
+#[utoipa::path(
+    post, path = "/v1/keys/{id}/revoke", operation_id = "revoke_key", tag = "Keys",
+    params(("id" = KeyId, Path, description = "As a list shows it.")),
+    responses(
+        (status = 200, description = "The key is revoked, and this is how far the fleet has heard of it.", body = RevokedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`.")))
+    )
+)]
 pub(super) async fn revoke(
     State(state): State<AdminState>,
     caller: Caller,
@@ -196,7 +277,15 @@ pub(super) async fn revoke(
     revoked(state, &caller, move |keys| async move { keys.revoke(&id).await }).await
 }
 
-/// `POST /v1/keys/revoke`: by the key itself, for whoever found one.
+/// Revokes a key that was found, by the key itself.
+#[utoipa::path(
+    post, path = "/v1/keys/revoke", operation_id = "revoke_found_key", tag = "Keys",
+    request_body = RevokeBody,
+    responses(
+        (status = 200, description = "The key is revoked, and this is how far the fleet has heard of it.", body = RevokedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
+        (status = 404, description = "There is no such key.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn revoke_by_key(
     State(state): State<AdminState>,
     caller: Caller,
@@ -209,8 +298,21 @@ pub(super) async fn revoke_by_key(
     revoked(state, &caller, move |keys| async move { keys.revoke_key(&key).await }).await
 }
 
-/// `POST /v1/keys/{id}/rotate`: 201, with the new key for the only time, and the old one. Needs no body. 200 without the
-/// key, if an `Idempotency-Key` comes again.
+/// Makes a key that takes the place of another, which ends after a grace.
+///
+/// The answer shows the new key for the only time. Needs no body. If an `Idempotency-Key` comes again, the answer has the
+/// records alone.
+#[utoipa::path(
+    post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "Keys",
+    params(("id" = KeyId, Path, description = "As a list shows it."), ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters of your choice. Sent again within a day, the request makes nothing more, and is answered with what it made before, but for the key itself, which cannot be shown again.", min_length = 1, max_length = 255)),
+    request_body = Option<RotateBody>,
+    responses(
+        (status = 201, description = "The new key, for the only time, and the old one.", body = RotatedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."), ("Location" = String, description = "Where the new key is."))),
+        (status = 200, description = "The request came before.", body = RepeatedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
+        (status = 409, description = "The key is revoked, has expired or was rotated before.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 422, description = "A member is not allowed, or another request had this `Idempotency-Key` before.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn rotate(
     State(state): State<AdminState>,
     caller: Caller,
@@ -240,7 +342,14 @@ pub(super) async fn rotate(
     }
 }
 
-/// `POST /v1/keys/import`.
+/// Takes over keys that existed before, by their SHA-256.
+#[utoipa::path(
+    post, path = "/v1/keys/import", operation_id = "import_keys", tag = "Keys",
+    request_body = ImportBody,
+    responses(
+        (status = 200, description = "All are there. To repeat it does no harm.", body = ImportView)
+    )
+)]
 pub(super) async fn import(
     State(state): State<AdminState>,
     caller: Caller,

@@ -3,9 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::form_urlencoded;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::keys::{MAX_DAYS, has_key_digits};
-use crate::model::{KeyId, KeyStatus, Timestamp};
+use crate::model::{Environment, KeyId, KeyStatus, Timestamp};
 use crate::store::{Cursor, KeyState, ListQuery, Mark, Place, Sort, SortBy, SortOrder};
 
 use super::problem::Problem;
@@ -18,6 +19,69 @@ pub(super) const MAX_PAGE: usize = 200;
 pub(super) const DEFAULT_DAYS: usize = 30;
 /// Characters of a search at most: as many as a label has.
 pub(super) const MAX_SEARCH: usize = 100;
+
+/// What the query of a list may say; [`read`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the API's description alone")]
+pub(super) struct ListParameters {
+    /// A part of the label; or, from four characters on, of the displayed characters, or the beginning of the id. Case does
+    /// not matter.
+    #[param(max_length = 100)]
+    q: Option<String>,
+    /// Only this team's keys.
+    team: Option<String>,
+    /// Only this environment's keys.
+    environment: Option<Environment>,
+    /// Only keys of this status, or with this mark: `expiring` is what ends within 7 days, `idle` what was neither made nor
+    /// used for 90 days, `rotation_due` what was made 90 days ago or before.
+    #[param(inline)]
+    status: Option<StatusParameter>,
+    /// By what; `created` if nothing is said.
+    #[param(inline)]
+    sort: Option<SortParameter>,
+    /// Which way; `desc` if nothing is said, and `asc` for labels.
+    #[param(inline)]
+    order: Option<OrderParameter>,
+    /// Keys in a page; 50 if nothing is said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+    /// `next_cursor` of a page before of the same list. Keys that are made meanwhile shift nothing.
+    cursor: Option<String>,
+    /// Whether to count the keys on all pages.
+    total: Option<bool>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the API's description alone")]
+enum StatusParameter {
+    Active,
+    Expiring,
+    Rotating,
+    Expired,
+    Revoked,
+    Idle,
+    NeverUsed,
+    RotationDue,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the API's description alone")]
+enum SortParameter {
+    Created,
+    LastUsed,
+    Label,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "for the API's description alone")]
+enum OrderParameter {
+    Asc,
+    Desc,
+}
 
 const KNOWN: &str =
     "is unknown; allowed are q, team, environment, status, sort, order, limit, cursor and total";
@@ -188,7 +252,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Environment, Shard};
+    use crate::model::Shard;
 
     const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 

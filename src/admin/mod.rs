@@ -3,20 +3,23 @@
 //!
 //! `frame` is around every request: it gives it an id, and renders what went wrong. `gate` decides who is asking, which
 //! `session` describes, and whether that one may ask. `keys`, `fleet`, `users` and `login` have the handlers, which get
-//! keys through `walled` alone; `body` reads what they are sent, `view` is what they show, and `serve` runs it all on a
-//! listener.
+//! keys through `walled` alone; `body` reads what they are sent, `view` is what they show, `openapi` describes it, and
+//! `serve` runs it all on a listener.
 
 mod body;
 mod conditions;
 mod console;
+mod docs;
 mod fleet;
 mod frame;
 mod gate;
 mod keys;
 mod list;
 mod login;
+mod openapi;
 mod probes;
 mod problem;
+mod schema;
 mod serve;
 mod session;
 #[cfg(test)]
@@ -30,7 +33,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::clock::Clock;
 use crate::config::AdminToken;
@@ -72,35 +76,47 @@ pub struct AdminState {
     pub flush_interval: Duration,
 }
 
-/// Everything: the API and the pages behind the gate, and probes and metrics without.
+/// Everything: the API and the pages behind the gate, and without it what is nobody's secret.
 pub fn router(state: AdminState) -> Router {
     let gate = from_fn_with_state(state.clone(), gate::gate);
-    let gated = Router::new()
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/import", post(keys::import))
-        .route("/v1/keys/revoke", post(keys::revoke_by_key))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::edit))
-        .route("/v1/keys/{id}/usage", get(keys::usage))
-        .route("/v1/keys/{id}/history", get(keys::history))
-        .route("/v1/keys/{id}/revoke", post(keys::revoke))
-        .route("/v1/keys/{id}/rotate", post(keys::rotate))
-        .route("/v1/gateways", get(fleet::gateways))
-        .route("/v1/store", get(fleet::store))
-        .route("/v1/store/accept", post(fleet::accept_store))
-        .route("/v1/users", get(users::list).post(users::add))
-        .route("/v1/users/{id}", get(users::show).patch(users::change).delete(users::remove))
-        .route("/v1/users/{id}/link", post(users::link))
+    let api = OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::import))
+        .routes(routes!(keys::revoke_by_key))
+        .routes(routes!(keys::show, keys::edit))
+        .routes(routes!(keys::usage))
+        .routes(routes!(keys::history))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(fleet::gateways))
+        .routes(routes!(fleet::store))
+        .routes(routes!(fleet::accept_store))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::show, users::change, users::remove))
+        .routes(routes!(users::link));
+    let (api, mut described) = api.split_for_parts();
+    let (probes, described_probes) =
+        probes::routes(state.health.clone(), state.metrics.clone()).split_for_parts();
+    described.merge(described_probes);
+    let gated = api
         .merge(console::routes())
         .method_not_allowed_fallback(frame::method_not_allowed)
         .fallback(frame::not_found)
         .layer(gate)
         .layer(from_fn_with_state(state.clone(), console::frame))
-        .with_state(state.clone());
-    let open = probes::routes(state.health, state.metrics).merge(console::assets());
+        .with_state(state);
+    let open = probes
+        .merge(openapi::routes(described))
+        .merge(console::assets())
+        .method_not_allowed_fallback(frame::method_not_allowed);
     gated.merge(open).layer(from_fn(frame::frame))
 }
 
 /// Probes and metrics alone, for a listener that anybody may reach.
 pub fn observe_router(health: Arc<Health>, metrics: RenderMetrics) -> Router {
-    probes::routes(health, metrics).fallback(frame::not_found).layer(from_fn(frame::frame))
+    let (probes, _) = probes::routes(health, metrics).split_for_parts();
+    probes
+        .method_not_allowed_fallback(frame::method_not_allowed)
+        .fallback(frame::not_found)
+        .layer(from_fn(frame::frame))
 }

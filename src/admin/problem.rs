@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::keys::{BadImport, InvalidField, KeyError, without_keys};
 use crate::people::{PeopleError, Role};
 use crate::store::StoreError;
+
+use super::view::KeyView;
 
 /// How many keys of an import are named; whoever has more wrong lines has one mistake, not many.
 const MAX_NAMED_IMPORTS: usize = 50;
@@ -29,11 +31,40 @@ pub(super) struct Problem {
     close: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// What is wrong with one of several keys.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct MemberError {
+    /// Its place, from 0 on.
     index: usize,
     field: &'static str,
     detail: &'static str,
+}
+
+/// A refusal (RFC 9457), with the members that the API's other clients read, too.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemView<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    /// What to do about it.
+    detail: &'a str,
+    /// The exact reason.
+    code: &'static str,
+    /// The reason in capitals.
+    error: String,
+    /// As `detail`.
+    message: &'a str,
+    request_id: &'a str,
+    /// Of an import, the keys that are not allowed.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [MemberError],
+    /// The key as it is now, where a precondition failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<KeyView>)]
+    current: Option<Box<serde_json::Value>>,
 }
 
 impl Problem {
@@ -196,23 +227,20 @@ impl Problem {
 
     /// The answer, with all the members that our clients read.
     pub(super) fn render(self, request_id: &str) -> Response {
-        let mut body = json!({
-            "type": format!("urn:keygate:problem:{}", self.code),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-            "error": self.code.to_ascii_uppercase(),
-            "message": self.detail,
-            "request_id": request_id,
-        });
-        if !self.errors.is_empty() {
-            body["errors"] = json!(self.errors);
-        }
-        if let Some(current) = self.current {
-            body["current"] = *current;
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let view = ProblemView {
+            kind: format!("urn:keygate:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            error: self.code.to_ascii_uppercase(),
+            message: &self.detail,
+            request_id,
+            errors: &self.errors,
+            current: self.current,
+        };
+        let body = serde_json::to_string(&view).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.status {

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod keys;
+mod openapi;
 
 use std::time::Duration;
 
@@ -431,8 +432,13 @@ async fn a_client_that_does_not_speak_is_let_go() {
     let address = listener.local_addr().unwrap();
     let (_stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server =
-        tokio::spawn(serve_with(listener, api().router, shutdown, patience(Duration::from_millis(50), SOON)));
+    let server = tokio::spawn(serve_with(
+        listener,
+        None,
+        api().router,
+        shutdown,
+        patience(Duration::from_millis(50), SOON),
+    ));
     for beginning in ["", "GET /livez HT", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -447,7 +453,7 @@ async fn the_server_ends_when_it_is_told_and_lets_idle_connections_go() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server = tokio::spawn(serve_with(listener, api().router, shutdown, patience(SOON, SOON)));
+    let server = tokio::spawn(serve_with(listener, None, api().router, shutdown, patience(SOON, SOON)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut first = [0; 15];
@@ -464,8 +470,13 @@ async fn nobody_holds_a_connection_for_ever() {
     let address = listener.local_addr().unwrap();
     let (_stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server =
-        tokio::spawn(serve_with(listener, api().router, shutdown, patience(SOON, Duration::from_millis(50))));
+    let server = tokio::spawn(serve_with(
+        listener,
+        None,
+        api().router,
+        shutdown,
+        patience(SOON, Duration::from_millis(50)),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v1/keys HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\n\

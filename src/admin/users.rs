@@ -5,59 +5,89 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::Timestamp;
-use crate::people::{NewUser, Password, PeopleError, Role, Team, User, UserChange, UserId};
+use crate::people::{Account, NewUser, Password, PeopleError, Role, Team, User, UserChange, UserId};
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use super::session::Caller;
 use super::{AdminState, body};
 
 /// A user, without the password.
-#[derive(Serialize)]
-struct UserView {
-    #[serde(flatten)]
-    user: User,
+#[derive(Serialize, ToSchema)]
+#[schema(as = User)]
+pub(super) struct UserView {
+    id: UserId,
+    /// What is typed to log in; no two users have the same.
+    account: Account,
+    display_name: String,
+    role: Role,
+    /// Whose keys and users this user sees; without one, which is for admins alone, all of them.
+    team: Option<Team>,
+    /// Whether log-in is refused.
+    disabled: bool,
+    created_at: Timestamp,
     /// Whether the user has set one; else only a link lets in.
     has_password: bool,
 }
 
-#[derive(Serialize)]
+/// Users, by account.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Users)]
 pub(super) struct UsersView {
     data: Vec<UserView>,
 }
 
 /// A link that works once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Link)]
 pub(super) struct LinkView {
     /// To be put behind the address of this console. Whoever has it can set the password.
     path: String,
     expires_at: Timestamp,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewUser)]
 #[serde(deny_unknown_fields)]
-struct AddBody {
+pub(super) struct AddBody {
+    /// An e-mail address or a name to log in with; case does not matter.
+    #[schema(max_length = 254, example = "ada@example.com")]
     account: String,
+    /// What others see; the account if nothing is said.
+    #[schema(max_length = 100)]
     display_name: Option<String>,
     role: Role,
+    /// Your own, if you have one. Only an admin may be without.
     team: Option<Team>,
+    /// Without one, a link has to set it.
+    #[schema(value_type = Option<String>, min_length = 12, max_length = 256)]
     password: Option<Password>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = UserEdit)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+pub(super) struct ChangeBody {
+    #[schema(max_length = 100)]
     display_name: Option<String>,
     role: Option<Role>,
     /// `null` is no team, which is another thing than no member.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Team>)]
     team: Option<Option<Team>>,
+    /// Whether log-in is refused.
     disabled: Option<bool>,
+    #[schema(value_type = Option<String>, min_length = 12, max_length = 256)]
     password: Option<Password>,
 }
 
-/// `GET /v1/users`: everybody, by account.
+/// Lists users.
+#[utoipa::path(
+    get, path = "/v1/users", operation_id = "list_users", tag = "Users",
+    responses((status = 200, description = "Everybody whom you may know of.", body = UsersView))
+)]
 pub(super) async fn list(
     State(state): State<AdminState>,
     caller: Caller,
@@ -67,7 +97,15 @@ pub(super) async fn list(
     Ok(Json(UsersView { data: users.into_iter().map(view).collect() }))
 }
 
-/// `POST /v1/users`: 201.
+/// Adds a user.
+#[utoipa::path(
+    post, path = "/v1/users", operation_id = "add_user", tag = "Users",
+    request_body = AddBody,
+    responses(
+        (status = 201, description = "The user is added.", body = UserView, headers(("Location" = String, description = "Where the user is."))),
+        (status = 409, description = "Another user has this account.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn add(
     State(state): State<AdminState>,
     caller: Caller,
@@ -91,28 +129,44 @@ pub(super) async fn add(
     };
     let user = state.people.add(new).await?;
     let location = format!("/v1/users/{}", user.id);
-    let view = Json(UserView { user, has_password });
+    let view = Json(view((user, has_password)));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
 }
 
-/// `GET /v1/users/{id}`.
+/// Shows a user.
+#[utoipa::path(
+    get, path = "/v1/users/{id}", operation_id = "show_user", tag = "Users",
+    params(("id" = UserId, Path, description = "As a list shows it.")),
+    responses((status = 200, description = "The user.", body = UserView))
+)]
 pub(super) async fn show(
     State(state): State<AdminState>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Problem> {
+) -> Result<Json<UserView>, Problem> {
     caller.may(Role::Admin)?;
     let found = state.people.get(&user_id(&id)?, caller.wall()).await?;
-    Ok(Json(view(found)).into_response())
+    Ok(Json(view(found)))
 }
 
-/// `PATCH /v1/users/{id}`. What takes something from the user ends the user's sessions.
+/// Changes a user.
+///
+/// What takes something from the user, or changes the password, ends the user's sessions.
+#[utoipa::path(
+    patch, path = "/v1/users/{id}", operation_id = "edit_user", tag = "Users",
+    params(("id" = UserId, Path, description = "As a list shows it.")),
+    request_body = ChangeBody,
+    responses(
+        (status = 200, description = "The user as it is now.", body = UserView),
+        (status = 409, description = "It would leave no admin of the fleet, or others changed the user at the same time.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn change(
     State(state): State<AdminState>,
     caller: Caller,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Json<UserView>, Problem> {
     caller.may(Role::Admin)?;
     let id = user_id(&id)?;
     let body: ChangeBody = body::read(request, body::LIMIT).await?;
@@ -131,10 +185,18 @@ pub(super) async fn change(
         password: body.password,
     };
     let changed = state.people.update(&id, caller.wall(), change, is_person(&caller)).await?;
-    Ok(Json(view(changed)).into_response())
+    Ok(Json(view(changed)))
 }
 
-/// `DELETE /v1/users/{id}`: 204.
+/// Removes a user, and the user's sessions.
+#[utoipa::path(
+    delete, path = "/v1/users/{id}", operation_id = "remove_user", tag = "Users",
+    params(("id" = UserId, Path, description = "As a list shows it.")),
+    responses(
+        (status = 204, description = "The user is gone."),
+        (status = 409, description = "It would leave no admin of the fleet.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn remove(
     State(state): State<AdminState>,
     caller: Caller,
@@ -145,7 +207,14 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/users/{id}/link`: 201, with a link by which the user sets a password, once. Takes no body.
+/// Makes a link by which a user sets a password, once.
+///
+/// Takes no body.
+#[utoipa::path(
+    post, path = "/v1/users/{id}/link", operation_id = "link_user", tag = "Users",
+    params(("id" = UserId, Path, description = "As a list shows it.")),
+    responses((status = 201, description = "The link; this is the only time that it is shown.", body = LinkView))
+)]
 pub(super) async fn link(
     State(state): State<AdminState>,
     caller: Caller,
@@ -158,7 +227,8 @@ pub(super) async fn link(
 }
 
 fn view((user, has_password): (User, bool)) -> UserView {
-    UserView { user, has_password }
+    let User { id, account, display_name, role, team, disabled, created_at } = user;
+    UserView { id, account, display_name, role, team, disabled, created_at, has_password }
 }
 
 fn user_id(text: &str) -> Result<UserId, Problem> {

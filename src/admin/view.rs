@@ -1,6 +1,7 @@
 //! What the admin API shows. The members and their names are a contract.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::keys::{Happening, HappeningKind, KeyUsage, RotatedKey};
 use crate::model::{ApiKey, Environment, GatewayId, Head, KeyId, KeyRecord, KeyStatus, Timestamp};
@@ -8,7 +9,8 @@ use crate::roll::{Gateway, Receipt};
 use crate::store::{Activity, Durability, Mark, PeriodCount, StoreReport, StoredKey};
 
 /// A key, without the key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
 pub(super) struct KeyView {
     id: KeyId,
     label: String,
@@ -34,15 +36,18 @@ pub(super) struct KeyView {
 }
 
 /// An answer that shows the key itself.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CreatedKey)]
 pub(super) struct CreatedView<'a> {
     #[serde(flatten)]
     view: KeyView,
+    /// The key itself, for the only time.
     key: &'a str,
 }
 
 /// A key that was made in place of another, and the other one.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RotatedKey)]
 pub(super) struct RotatedView<'a> {
     #[serde(flatten)]
     new: CreatedView<'a>,
@@ -50,7 +55,8 @@ pub(super) struct RotatedView<'a> {
 }
 
 /// The answer to a request that came before: what it made then, as it is now, and never the key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyShownBefore)]
 pub(super) struct RepeatedView {
     #[serde(flatten)]
     view: KeyView,
@@ -63,7 +69,8 @@ pub(super) struct RepeatedView {
 }
 
 /// How often a key was used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyUsage)]
 pub(super) struct UsageView {
     days: Vec<DayView>,
     hours: Vec<HourView>,
@@ -72,15 +79,18 @@ pub(super) struct UsageView {
     last_used_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Day)]
 struct DayView {
     /// In UTC.
+    #[schema(format = Date)]
     date: String,
     uses: u64,
     refusals: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Hour)]
 struct HourView {
     start: Timestamp,
     uses: u64,
@@ -88,38 +98,36 @@ struct HourView {
 }
 
 /// What happened to a key, the oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = History)]
 pub(super) struct HistoryView {
     data: Vec<HappeningView>,
 }
 
-#[derive(Debug, Serialize)]
-struct HappeningView {
-    at: Timestamp,
-    #[serde(flatten)]
-    what: HappeningKindView,
-}
-
-#[derive(Debug, Serialize)]
+/// Something that happened to a key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Happening)]
 #[serde(tag = "what", rename_all = "snake_case")]
-enum HappeningKindView {
-    Created { replaces: Option<KeyId> },
-    Imported,
-    Renamed { from: String, to: String },
-    ExpiryChanged { from: Option<Timestamp>, to: Option<Timestamp> },
-    Rotated { replaced_by: KeyId, retires_at: Timestamp },
-    Revoked,
+enum HappeningView {
+    Created { at: Timestamp, replaces: Option<KeyId> },
+    Imported { at: Timestamp },
+    Renamed { at: Timestamp, from: String, to: String },
+    ExpiryChanged { at: Timestamp, from: Option<Timestamp>, to: Option<Timestamp> },
+    Rotated { at: Timestamp, replaced_by: KeyId, retires_at: Timestamp },
+    Revoked { at: Timestamp },
 }
 
 /// A revoked key, and how far its revocation got.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RevokedKey)]
 pub(super) struct RevokedView {
     #[serde(flatten)]
     view: KeyView,
     revocation: RevocationView,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Revocation)]
 struct RevocationView {
     /// False if the key had been revoked before.
     newly_revoked: bool,
@@ -127,6 +135,7 @@ struct RevocationView {
     acknowledged: usize,
     gateways: usize,
     /// Rounded up: it did not take less.
+    #[schema(value_type = u64)]
     elapsed_ms: u128,
     unacknowledged: Vec<NameView>,
     /// False if the gateways of the fleet are not known; those that are counted are the last known.
@@ -136,7 +145,8 @@ struct RevocationView {
     durable_reason: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GatewayName)]
 struct NameView {
     id: GatewayId,
     name: String,
@@ -144,7 +154,8 @@ struct NameView {
 }
 
 /// One page of keys.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyPage)]
 pub(super) struct PageView {
     pub(super) data: Vec<KeyView>,
     pub(super) next_cursor: Option<String>,
@@ -154,20 +165,23 @@ pub(super) struct PageView {
 }
 
 /// What an import did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ImportReport)]
 pub(super) struct ImportView {
     pub(super) created: usize,
     pub(super) already_there: usize,
 }
 
 /// The fleet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Gateways)]
 pub(super) struct GatewaysView {
     pub(super) data: Vec<GatewayView>,
 }
 
 /// A gateway on the roll.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Gateway)]
 pub(super) struct GatewayView {
     id: GatewayId,
     name: String,
@@ -178,13 +192,15 @@ pub(super) struct GatewayView {
     this: bool,
     /// `null` if it is not known.
     lag_events: Option<u64>,
+    #[schema(value_type = u64)]
     silent_for_ms: u128,
     /// By shard; empty until it has read the logs once.
     positions: Vec<Head>,
 }
 
 /// What is there where the store should be.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Store)]
 pub(super) struct StoreView {
     ours: Option<String>,
     found: Option<String>,
@@ -283,18 +299,15 @@ impl UsageView {
 
 impl HistoryView {
     pub(super) fn of(happenings: Vec<Happening>) -> HistoryView {
-        let data = happenings.into_iter().map(|Happening { at, what }| {
-            let what = match what {
-                HappeningKind::Created { replaces } => HappeningKindView::Created { replaces },
-                HappeningKind::Imported => HappeningKindView::Imported,
-                HappeningKind::Renamed { from, to } => HappeningKindView::Renamed { from, to },
-                HappeningKind::ExpiryChanged { from, to } => HappeningKindView::ExpiryChanged { from, to },
-                HappeningKind::Rotated { replaced_by, retires_at } => {
-                    HappeningKindView::Rotated { replaced_by, retires_at }
-                }
-                HappeningKind::Revoked => HappeningKindView::Revoked,
-            };
-            HappeningView { at, what }
+        let data = happenings.into_iter().map(|Happening { at, what }| match what {
+            HappeningKind::Created { replaces } => HappeningView::Created { at, replaces },
+            HappeningKind::Imported => HappeningView::Imported { at },
+            HappeningKind::Renamed { from, to } => HappeningView::Renamed { at, from, to },
+            HappeningKind::ExpiryChanged { from, to } => HappeningView::ExpiryChanged { at, from, to },
+            HappeningKind::Rotated { replaced_by, retires_at } => {
+                HappeningView::Rotated { at, replaced_by, retires_at }
+            }
+            HappeningKind::Revoked => HappeningView::Revoked { at },
         });
         HistoryView { data: data.collect() }
     }

@@ -125,7 +125,12 @@ impl EditedKeys {
         if new.team.as_deref().is_some_and(|team| team != &**wall) {
             return Err(InvalidField { field: "team", what: "must be your own" }.into());
         }
-        self.seen.keys.create_once(NewKey { team: Some(wall.to_string()), ..new }, once).await
+        let made = self.seen.keys.create_once(NewKey { team: Some(wall.to_string()), ..new }, once).await?;
+        // Whoever sends a request again may have changed teams since.
+        if let Made::Before(key) = &made {
+            self.seen.check(&key.record.team)?;
+        }
+        Ok(made)
     }
 
     /// As [`KeyService::revoke`]. Behind a wall the store must say first whose key it is.

@@ -8,7 +8,7 @@ mod start;
 mod stores;
 
 pub use demo::demo;
-pub use start::{BindError, StartError};
+pub use start::{BindError, Finding, StartError};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState, Cookies, Keys};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::events::FeedSink;
 use crate::keys::KeyService;
 use crate::model::{SHARDS, Shard};
-use crate::observe::metrics::SteppedClock;
+use crate::observe::metrics::{SteppedClock, TlsListener};
 use crate::observe::{Health, Metrics};
 use crate::people::{People, SessionLimits};
 use crate::proxy::gateway::{BodyLimits, Gateway, HeadLimits, Limits, Shared};
@@ -33,6 +33,7 @@ use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
 use crate::proxy::upstream::{Context, Dialer, Upstreams};
 use crate::roll::{Roll, RollSettings};
 use crate::store::KeyStore;
+use crate::tls::Identity;
 use crate::usage::Usage;
 use crate::usage::flusher::Flusher;
 use crate::verify::cache::Capacity;
@@ -82,7 +83,7 @@ pub fn serve(config: Config, options: ServeOptions) -> Result<(), StartError> {
 }
 
 /// Says for each thing that `serve` needs whether it is there: its name, and what was found or what is wrong.
-pub fn check(config: &Config) -> Vec<(String, Result<String, StartError>)> {
+pub fn check(config: &Config) -> Vec<(String, Result<Finding, StartError>)> {
     match control_runtime() {
         Ok(control) => control.block_on(start::check(config)),
         Err(error) => vec![("runtime".to_owned(), Err(error))],
@@ -106,6 +107,9 @@ struct Gatehouse {
     keys: Arc<KeyService>,
     people: Arc<People>,
     roll: Arc<Roll>,
+    /// What the gateway's listener and the admin listener prove themselves with.
+    identity: Option<Arc<Identity>>,
+    admin_identity: Option<Arc<Identity>>,
     flusher: JoinHandle<()>,
     /// Ends with this gateway's goodbye to its fleet.
     on_roll: JoinHandle<()>,
@@ -126,6 +130,14 @@ impl Gatehouse {
         let health = Arc::new(Health::new());
         let (stop, stopped) = watch::channel(false);
 
+        let identity = |listener, files: &Option<TlsFiles>| {
+            let files = files.clone();
+            files
+                .map(|files| Identity::open(listener, files, Arc::clone(&clock), Arc::clone(&metrics)))
+                .transpose()
+        };
+        let gateway_identity = identity(TlsListener::Gateway, &config.tls)?;
+        let admin_identity = identity(TlsListener::Admin, &config.admin_tls)?;
         let opened = OpenStore::open(&config, &system_clock)?;
         let store = opened.guarded(&config.lookup, &clock);
         let limits = SessionLimits { idle: config.sessions.idle, total: config.sessions.total };
@@ -163,6 +175,9 @@ impl Gatehouse {
             Arc::clone(&clock),
             Arc::clone(&metrics),
         ));
+        for identity in gateway_identity.iter().chain(&admin_identity) {
+            tokio::spawn(Arc::clone(identity).keep_current());
+        }
         let revoking = Arc::clone(&keys);
         tokio::spawn(async move { revoking.keep_writing_revocations().await });
         tokio::spawn(follow_fleet(Arc::clone(&verifier), Arc::clone(&health)));
@@ -181,6 +196,8 @@ impl Gatehouse {
             keys,
             people,
             roll,
+            identity: gateway_identity,
+            admin_identity,
             flusher,
             on_roll,
             stop,
@@ -211,7 +228,7 @@ impl Gatehouse {
             }
         };
         let observing = self.start_admin(listeners.admin, listeners.observe);
-        start::announce("gateway", &listeners.gateway);
+        start::announce("gateway", &listeners.gateway, self.identity.is_some());
         let accepting = tokio::spawn(async move {
             workers.accept(listeners.gateway, draining).await;
             workers
@@ -297,6 +314,7 @@ impl Gatehouse {
                 shortest_wait: config.timeouts.body_idle.min(config.upstream.response_timeout),
             },
             drain_timeout: config.drain_timeout,
+            identity: self.identity.clone(),
         };
         Workers::start(&settings, Arc::clone(&self.metrics), draining, gateway).map_err(StartError::Runtime)
     }
@@ -306,16 +324,22 @@ impl Gatehouse {
         let metrics = Arc::clone(&self.metrics);
         let render: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(move || metrics.render());
         let mut serving = Vec::new();
-        let mut serve = |name, listener: TcpListener, router| {
-            start::announce(name, &listener);
-            serving.push(tokio::spawn(admin::serve(listener, router, ended(self.stop.subscribe()))));
+        let mut serve = |name, listener: TcpListener, identity: Option<Arc<Identity>>, router| {
+            start::announce(name, &listener, identity.is_some());
+            serving.push(tokio::spawn(admin::serve(
+                listener,
+                identity,
+                router,
+                ended(self.stop.subscribe()),
+            )));
         };
         if let Some(listener) = admin {
             let state = AdminState {
                 keys: Keys::new(Arc::clone(&self.keys)),
                 people: Arc::clone(&self.people),
                 cookies: cookies(&self.config),
-                behind_tls: self.config.behind_tls,
+                // A listener with its own TLS is reached directly: where a request says it comes from is the client's word.
+                behind_tls: self.config.behind_tls && self.config.admin_tls.is_none(),
                 roll: Arc::clone(&self.roll),
                 token: self.config.admin_token.clone(),
                 health: Arc::clone(&self.health),
@@ -324,10 +348,11 @@ impl Gatehouse {
                 brand: self.config.console.brand.clone(),
                 flush_interval: self.config.usage.flush_interval,
             };
-            serve("admin", listener, admin::router(state));
+            serve("admin", listener, self.admin_identity.clone(), admin::router(state));
         }
         if let Some(listener) = observe {
-            serve("observe", listener, admin::observe_router(Arc::clone(&self.health), render));
+            // It carries neither keys nor the token.
+            serve("observe", listener, None, admin::observe_router(Arc::clone(&self.health), render));
         }
         serving
     }
@@ -347,10 +372,10 @@ fn verifier_settings(config: &Config) -> VerifierSettings {
     }
 }
 
-/// Browsers reach the admin listener by https unless it is on loopback with nothing in front.
+/// Browsers reach the admin listener by https unless it is on loopback, without a certificate and with nothing in front.
 fn cookies(config: &Config) -> Cookies {
     let on_loopback = config.admin_listen.is_some_and(|address| address.ip().is_loopback());
-    Cookies { secure: config.behind_tls || !on_loopback }
+    Cookies { secure: config.admin_tls.is_some() || config.behind_tls || !on_loopback }
 }
 
 fn roll_settings(config: &Config, listeners: &Listeners) -> RollSettings {

@@ -23,7 +23,7 @@ use std::io::{Read, Write};
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{self, ServeOptions};
+use crate::app::{self, Finding, ServeOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 
@@ -132,7 +132,8 @@ fn check(settings: &SettingFlags, world: &mut World<'_>) -> Result<(), Failure> 
     let mut first_wrong = None;
     for (what, found) in app::check(&config) {
         match found {
-            Ok(found) => print(world, &format!("ok     {what}: {found}\n"))?,
+            Ok(Finding::Good(found)) => print(world, &format!("ok     {what}: {found}\n"))?,
+            Ok(Finding::Doubtful(found)) => print(world, &format!("warn   {what}: {found}\n"))?,
             Err(error) => {
                 print(world, &format!("wrong  {what}\n"))?;
                 let _ = writeln!(world.errors, "keygate: {error}");

@@ -64,7 +64,7 @@ fn gateway() -> Gateway {
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        admin::serve(listener, router, std::future::pending()).await;
+        admin::serve(listener, None, router, std::future::pending()).await;
     });
     Gateway { address, store, health, runtime }
 }

@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) workers: Whole,
     pub(super) key_prefix: String,
     pub(super) drain_timeout_ms: Whole,
+    pub(super) tls: RawTls,
+    pub(super) admin_tls: RawTls,
     pub(super) limits: RawLimits,
     pub(super) timeouts: RawTimeouts,
     pub(super) upstream: RawUpstream,
@@ -33,6 +35,14 @@ pub(super) struct Raw {
     pub(super) sessions: RawSessions,
     pub(super) console: RawConsole,
     pub(super) log: RawLog,
+}
+
+/// `[tls]` and `[admin_tls]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 /// `[limits]`.

@@ -2,6 +2,7 @@
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::{Environment, Event, KeyHash, KeyId, KeyRecord, Shard, Timestamp};
 use crate::store::{Creation, Origin};
@@ -13,7 +14,7 @@ use super::{KeyError, KeyService, random_bytes, within_deadline};
 const IMPORTS_AT_ONCE: usize = 32;
 
 /// A key that existed before keygate, known by its SHA-256 alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportedKey {
     /// SHA-256 of the whole key, prefix included.

@@ -1,6 +1,7 @@
 //! keygate beside others, in one run: CPU for a request as a multiple of the kernel floor, and latency.
 
 pub mod burst;
+mod cold;
 pub mod latency;
 pub mod pass;
 mod peer;
@@ -26,6 +27,7 @@ use crate::rig::redis::Redis;
 use crate::rig::{gateway, launch, vitals};
 use burst::{Requests, Shape};
 use latency::Latency;
+use pass::{Passed, pass};
 use peer::Measured;
 use rounds::rotated;
 
@@ -63,6 +65,9 @@ pub struct Compare {
     /// Instead: how CPU for a request grows with one thing. Needs wrk.
     #[arg(long, value_delimiter = ',', value_name = "WHAT")]
     vary: Vec<vary::Axis>,
+    /// Instead: what a request costs whose key is not in memory, for those that ask a store.
+    #[arg(long, conflicts_with = "vary")]
+    cold: bool,
     /// The gateway to measure; the one beside this program if none is named, built if it is not there.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -91,7 +96,11 @@ impl Compare {
         let mut report = Report::begin(&format!("{} beside others", gateway::version(&binary)?));
         let progress = Progress::new();
         let mut skipped = Vec::new();
-        if self.vary.is_empty() {
+        if self.cold {
+            let kinds = self.present(&mut skipped, &cold::PEERS);
+            let stage = Stage::set(&binary, &kinds, cold::keys(self.rounds), &limit, &progress)?;
+            report.sections.push(cold::measure(&kinds, &self, &stage)?);
+        } else if self.vary.is_empty() {
             let kinds = self.present(&mut skipped, Kind::value_variants());
             let stage = Stage::set(&binary, &kinds, 1 + OTHER_KEYS, &limit, &progress)?;
             report.sections = self.sections(&self.measure(&kinds, &stage)?);
@@ -127,9 +136,10 @@ impl Compare {
     /// How it was measured, and who was not.
     fn conditions(&self, skipped: &[String]) -> Section {
         let Compare { rounds, seconds, connections, .. } = self;
-        let generator = if burst::has_wrk() { "wrk" } else { "the built-in generator" };
+        let generator = if burst::has_wrk() && !self.cold { "wrk" } else { "the built-in generator" };
+        let length = if self.cold { cold::LENGTH.to_owned() } else { format!("{seconds} s") };
         let mut words = format!(
-            "{rounds} rounds of {seconds} s with {connections} connections, flat out by {generator}. Peers have one core and \
+            "{rounds} rounds of {length} with {connections} connections, flat out by {generator}. Peers have one core and \
              one worker, load and upstream the others."
         );
         for who in skipped {
@@ -295,14 +305,40 @@ impl<'a> Stage<'a> {
 
     /// One burst, and what the peer used for it.
     fn try_round(&self, peer: &Peer, shape: &Shape<'_>, seconds: u64) -> anyhow::Result<rounds::Round> {
+        let burst = || {
+            let burst = self.burst(peer, shape, seconds)?;
+            Ok((burst.requests, burst.span, ()))
+        };
+        Ok(self.measured(peer, burst)?.0)
+    }
+
+    /// Each of these requests once, and what the peer used for them.
+    fn pass(
+        &self,
+        peer: &Peer,
+        requests: &[Vec<u8>],
+        connections: usize,
+    ) -> anyhow::Result<(rounds::Round, Passed)> {
+        self.measured(peer, || {
+            let passed = pass(peer.address, connections, requests.iter().map(Vec::as_slice), self.limit)?;
+            Ok((passed.answered(), passed.span, passed))
+        })
+    }
+
+    /// What the peer used while something was done, which tells how many requests it made and in which time.
+    fn measured<T>(
+        &self,
+        peer: &Peer,
+        load: impl FnOnce() -> anyhow::Result<(u64, Duration, T)>,
+    ) -> anyhow::Result<(rounds::Round, T)> {
         let worked = || {
             let cores = self.cores.measured.iter();
             cores.map(|&core| vitals::core_seconds(core)).sum::<anyhow::Result<f64>>()
         };
         let (before, worked_before) = (peer.process().cpu()?, worked()?);
-        let burst = self.burst(peer, shape, seconds)?;
+        let (requests, span, made) = load()?;
         let (used, worked) = (peer.process().cpu()? - before, worked()? - worked_before);
         let resident = peer.process().resident_bytes()?;
-        Ok(rounds::Round::new(used, worked, burst.requests, burst.span.as_secs_f64(), resident))
+        Ok((rounds::Round::new(used, worked, requests, span.as_secs_f64(), resident), made))
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a machine shows to the admin API.
 pub const AUTHORIZATION: &str = "Authorization: Bearer a-token-for-load-tests-only-0123456789";
 
-/// A gateway with one worker, killed when it is dropped.
+/// A gateway with one worker, ended when it is dropped.
 pub struct Gateway {
     process: Process,
     address: SocketAddr,

@@ -1,6 +1,6 @@
 //! Children that end with the run, whatever becomes of it.
 //!
-//! A child is killed by its pid when its [`Process`] is dropped, which happens at the end, on an error, on a signal and
+//! A child is ended by its pid, if need be killed, when its [`Process`] is dropped, which happens at the end, on an error, on a signal and
 //! on a panic. If this program is killed without a chance to drop anything, the kernel does it: a child begins as this
 //! program once more ([`Become`]), asks to die with its parent, and only then becomes what it shall be.
 
@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
@@ -27,6 +27,8 @@ use crate::limit::Limit;
 const USUAL_SLACK: NonZeroU64 = NonZeroU64::new(50_000).expect("it is not 0");
 /// How often it is looked whether a child has ended.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long a child may take to end by itself.
+const ORDERLY: Duration = Duration::from_secs(2);
 const NO_SLACK: NonZeroU64 = NonZeroU64::new(1).expect("it is not 0");
 
 /// The first thing that a child does.
@@ -66,7 +68,7 @@ pub struct Launch<'a> {
     pub cores: &'a [usize],
 }
 
-/// A child, killed when it is dropped.
+/// A child, ended when it is dropped, and killed if that takes too long.
 pub struct Process {
     name: String,
     child: Child,
@@ -143,6 +145,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let asked = Instant::now();
+        // A build that counts what its code does writes that down at an orderly end.
+        while self.signal(Signal::TERM).is_ok() && asked.elapsed() < ORDERLY {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
         let _ = self.child.kill(); // it may have ended by itself
         let _ = self.child.wait();
     }

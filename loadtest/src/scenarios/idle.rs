@@ -13,6 +13,7 @@ use super::{Scenario, tell};
 use crate::load::lane::{Lane, drive};
 use crate::load::{Measured, Recorder};
 use crate::report::{Cell, Table};
+use crate::rig::launch::Process;
 use crate::rig::watch::watched_by;
 use crate::schedule::evenly;
 
@@ -28,6 +29,8 @@ const PER_SOURCE: u32 = 20_000;
 /// Beside the connections: files, pipes, the store.
 const OTHER_FILES: u64 = 500;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Memory that has not got less for so long stays.
+const REST: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 pub struct Idle {
@@ -70,7 +73,7 @@ impl Scenario for Idle {
             again.push(self.wave(run, &stage, &key, nth)?);
             gone(&stage, run)?;
         }
-        let Wave { open, memory, spread, told, measured } = &first;
+        let Wave { open, at_once, memory, spread, told, measured } = &first;
         let (open, told) = (*open, *told);
         let each = memory.saturating_sub(before) as f64 / open as f64;
 
@@ -82,8 +85,9 @@ impl Scenario for Idle {
         let mut findings = Findings::new("Idle connections", &words);
         let mut table = Table::new(&["", ""]);
         table.row("memory before", [Cell::with_unit(tell::mebibytes(before), 1, "MiB")]);
-        table.row("with all connections", [Cell::with_unit(tell::mebibytes(*memory), 1, "MiB")]);
-        table.row("each", [Cell::with_unit(each / 1024.0, 2, "KiB")]);
+        table.row("with all, at once", [Cell::with_unit(tell::mebibytes(*at_once), 1, "MiB")]);
+        table.row("with all, at rest", [Cell::with_unit(tell::mebibytes(*memory), 1, "MiB")]);
+        table.row("each, at rest", [Cell::with_unit(each / 1024.0, 2, "KiB")]);
         table.row("after all have gone", [Cell::with_unit(tell::mebibytes(after), 1, "MiB")]);
         for (wave, nth) in again.iter().zip(2..) {
             let memory = Cell::with_unit(tell::mebibytes(wave.memory), 1, "MiB");
@@ -129,6 +133,9 @@ impl Scenario for Idle {
 /// All connections at once, and what the gateway says of them.
 struct Wave {
     open: usize,
+    /// Memory when the last request was answered.
+    at_once: u64,
+    /// And when it does not get less any more.
     memory: u64,
     spread: Vec<u64>,
     told: f64,
@@ -151,13 +158,29 @@ impl Idle {
         let mut lanes = [lane.patient()];
         drive(&mut lanes, span, run.limit)?;
         let open = lanes[0].connected();
-        let memory = process.resident_bytes()?;
+        let at_once = process.resident_bytes()?;
+        let memory = at_rest(process, run)?;
         let spread = watched_by(process.pid(), self.workers as usize)?;
         let told = stage.gateway.scrape()?.sum("keygate_connections");
         let [lane] = lanes;
         let left_over = lane.left_over();
-        Ok(Wave { open, memory, spread, told, measured: recorder.finish(left_over) })
+        Ok(Wave { open, at_once, memory, spread, told, measured: recorder.finish(left_over) })
     }
+}
+
+/// What the process holds when it does not get less any more: a connection is idle some seconds after its last request.
+fn at_rest(process: &Process, run: &Run<'_>) -> anyhow::Result<u64> {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut least, mut fell) = (process.resident_bytes()?, Instant::now());
+    while fell.elapsed() < REST && Instant::now() < deadline {
+        run.limit.check()?;
+        std::thread::sleep(Duration::from_millis(100));
+        let now = process.resident_bytes()?;
+        if now < least {
+            (least, fell) = (now, Instant::now());
+        }
+    }
+    Ok(least)
 }
 
 /// How many connections the gateway still counts, after a while if need be.

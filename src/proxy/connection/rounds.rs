@@ -20,6 +20,19 @@ use super::watch::{Busy, Watch};
 /// While draining, a round is no longer than this.
 const DRAIN_ROUND: Duration = Duration::from_millis(100);
 
+/// After so many rounds in which no conversation has ended, nobody is going to need at once what is free.
+const TIDY_ROUNDS: u8 = 2;
+
+/// What there is to give back to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Tidy {
+    Nothing,
+    /// What has been free for a moment.
+    Some,
+    /// All that is free.
+    All,
+}
+
 /// What the connections of one worker share.
 pub(in crate::proxy) struct Rounds {
     clock: Arc<dyn Clock>,
@@ -28,6 +41,8 @@ pub(in crate::proxy) struct Rounds {
     now: Cell<Tick>,
     draining: Cell<bool>,
     drain_began: Notify,
+    /// How many rounds more it is about what ended conversations have left.
+    tidy: Cell<u8>,
     watches: RefCell<Slab<Rc<Watch>>>,
 }
 
@@ -46,6 +61,7 @@ impl Rounds {
             deadlines,
             draining: Cell::new(false),
             drain_began: Notify::new(),
+            tidy: Cell::new(0),
             watches: RefCell::default(),
         }
     }
@@ -57,6 +73,22 @@ impl Rounds {
             () = self.drain_began.notified() => {}
         }
         self.look();
+    }
+
+    /// A conversation has ended, and what it needed is free.
+    pub(super) fn something_is_free(&self) {
+        self.tidy.set(TIDY_ROUNDS);
+    }
+
+    /// What to do about memory in this round.
+    pub(in crate::proxy) fn tidy(&self) -> Tidy {
+        let left = self.tidy.get();
+        self.tidy.set(left.saturating_sub(1));
+        match left {
+            0 => Tidy::Nothing,
+            1 => Tidy::All,
+            _ => Tidy::Some,
+        }
     }
 
     /// Each connection ends with its next answer, or soon.
@@ -195,6 +227,17 @@ mod tests {
         let short = Duration::from_millis(200);
         let deadlines = Deadlines { head: LIMIT, idle: LIMIT, write: LIMIT, shortest_wait: short };
         assert_eq!(Rounds::new(clock, deadlines).interval(), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_is_free_is_given_back_by_and_by_and_all_of_it_when_nobody_ends_any_more() {
+        let (_, rounds) = rounds();
+        assert_eq!(rounds.tidy(), Tidy::Nothing);
+        for _ in 0..3 {
+            rounds.something_is_free();
+            assert_eq!(rounds.tidy(), Tidy::Some);
+        }
+        assert_eq!([rounds.tidy(), rounds.tidy()], [Tidy::All, Tidy::Nothing]);
     }
 
     #[test]

@@ -223,8 +223,8 @@ pub(in crate::store) async fn ten_thousand_keys_stay_quick(subject: Box<dyn Subj
             }
         }
     }
-    // Without optimisation, as tests are built, it takes several times as long as in a release.
-    let bound = if cfg!(debug_assertions) { 1_000 } else { 100 };
+    // Without optimisation, as tests are built, and beside other tests it takes ten times as long as in a release.
+    let bound = if cfg!(debug_assertions) { 1_500 } else { 100 };
     eprintln!("the slowest list of 10,000 keys: {} ms, {}", slowest.0, slowest.1);
     assert!(slowest.0 < bound, "{} ms: {}", slowest.0, slowest.1);
 }

@@ -9,9 +9,9 @@ use super::SqliteOpenError;
 use crate::store::fold;
 
 /// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
-const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, PEOPLE];
+pub(super) const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, PEOPLE];
 
-pub(super) const VERSION_1: &str = "
+const VERSION_1: &str = "
 CREATE TABLE keys (
     hash         BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
     id           TEXT    NOT NULL UNIQUE,

@@ -267,3 +267,23 @@ async fn attempts_with_a_dead_key_are_written_as_uses_are() {
     assert_eq!((written.last_used_at, written.uses, written.uses_in_grace), (Some(at(5)), 1, 1));
     assert_eq!((written.last_refused_at, written.refusals), (Some(at(9)), 3));
 }
+
+#[tokio::test]
+async fn what_waits_through_an_outage_counts_in_the_hour_in_which_it_was() {
+    let mut world = World::new(100);
+    let key = world.key(1).await;
+    let hour = store::Period::Hour.millis();
+    world.set_way(CUT);
+    for (used, what) in
+        [(0, Use::Permitted), (1, Use::Permitted), (5 * hour, Use::Permitted), (6 * hour, Use::Refused)]
+    {
+        world.usage.note(key, what, at(used));
+        world.flusher.flush().await;
+    }
+    world.set_way(WORKS);
+    world.flusher.flush().await;
+    let counts = world.store.counts(&key, store::Period::Hour, 7, at(6 * hour)).await.unwrap();
+    let counts: Vec<_> = counts.iter().map(|count| (count.uses, count.refusals)).collect();
+    assert_eq!(counts, [(2, 0), (0, 0), (0, 0), (0, 0), (0, 0), (1, 0), (0, 1)]);
+    assert_eq!((world.written(key).await, world.usage.pending()), ((Some(5 * hour), 3), 0));
+}

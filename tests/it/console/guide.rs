@@ -134,7 +134,7 @@ fn revoking_a_key() {
         browser.expect("This key was used within the last hour.");
         browser.expect("1 request in this hour and the one before, 1 in the last 7 days");
         browser.press("Cancel");
-        assert_eq!(browser.count("dialog"), 0);
+        eventually("the dialog is gone", PATIENCE, || browser.count("dialog") == 0);
         scene.gateway.use_key(&key.key).assert_forwarded();
 
         browser.press("Revoke Old worker");

@@ -14,6 +14,7 @@ on_both_stores! {
     another_teams_users_are_not_there_whatever_one_does
     each_role_may_what_it_may_and_no_more
     the_last_fleet_admin_is_not_removed_by_a_session
+    a_request_that_is_made_once_is_its_senders_own
 }
 
 fn ids(list: &Value) -> Vec<&str> {
@@ -50,7 +51,9 @@ fn another_teams_key_is_not_there_whatever_one_does(store: &Store) {
             let list = browser.call("GET", &format!("/v1/keys?{query}"), None);
             assert!(ids(&list.json()).is_empty(), "{query}: {}", list.text());
         }
-        assert_nothing_there(&mut browser, "GET", &format!("/v1/keys/{other}"), None, &other);
+        for part in ["", "/usage", "/history"] {
+            assert_nothing_there(&mut browser, "GET", &format!("/v1/keys/{other}{part}"), None, &other);
+        }
         assert_eq!(browser.call("GET", &format!("/v1/keys/{mine}"), None).status, 200);
     }
     for account in ["edgar", "anna"] {
@@ -59,6 +62,12 @@ fn another_teams_key_is_not_there_whatever_one_does(store: &Store) {
             let path = format!("/v1/keys/{other}/{action}");
             assert_nothing_there(&mut browser, "POST", &path, Some(&json!({})), &other);
         }
+        let edit = Request::new("PATCH", &format!("/v1/keys/{other}"))
+            .header("Content-Type", "application/json")
+            .header("If-Match", "*")
+            .header("X-CSRF-Token", &browser.csrf("/account"))
+            .body(json!({"label": "Mine"}).to_string());
+        assert_eq!(code(&browser.send(edit)), "not_found");
         let found = browser.call("POST", "/v1/keys/revoke", Some(&json!({"key": others_key})));
         assert_eq!(code(&found), "not_found", "{}", found.text());
         let foreign = json!({"label": "Not mine", "environment": "live", "team": "globex"});
@@ -119,8 +128,11 @@ fn each_role_may_what_it_may_and_no_more(store: &Store) {
     let routes = [
         ("GET", "/v1/keys".to_owned(), 0),
         ("GET", format!("/v1/keys/{key}"), 0),
+        ("GET", format!("/v1/keys/{key}/usage"), 0),
+        ("GET", format!("/v1/keys/{key}/history"), 0),
         ("GET", "/v1/gateways".to_owned(), 0),
         ("POST", "/v1/keys".to_owned(), 1),
+        ("PATCH", format!("/v1/keys/{key}"), 1),
         ("POST", "/v1/keys/revoke".to_owned(), 1),
         ("POST", "/v1/keys/key_00000000000000000000/revoke".to_owned(), 1),
         ("POST", "/v1/keys/key_00000000000000000000/rotate".to_owned(), 1),
@@ -175,4 +187,27 @@ fn the_last_fleet_admin_is_not_removed_by_a_session(store: &Store) {
     assert_eq!(browser.call("DELETE", &format!("/v1/users/{second}"), None).status, 204);
     let removed = Request::new("DELETE", &path).bearer(TOKEN);
     assert_eq!(browser.send(removed).status, 204, "the machine may: it can add another");
+}
+
+fn a_request_that_is_made_once_is_its_senders_own(store: &Store) {
+    let house = House::of(store);
+    house.add("edgar", "editor", Some("acme"));
+    let moving = house.add("edda", "editor", Some("acme"));
+    let body = json!({"label": "Server", "environment": "live"});
+    let create = |browser: &mut Browser| {
+        let csrf = browser.csrf("/account");
+        let request = Request::post("/v1/keys", body.to_string());
+        browser.send(request.header("X-CSRF-Token", &csrf).header("Idempotency-Key", "today"))
+    };
+    let (mut edgar, mut edda) = (house.logged_in("edgar"), house.logged_in("edda"));
+    let (first, second) = (create(&mut edgar), create(&mut edda));
+    assert_eq!((first.status, second.status), (201, 201), "{} {}", first.text(), second.text());
+    assert_ne!(first.json()["id"], second.json()["id"]);
+    let repeated = create(&mut edda);
+    assert_eq!((repeated.status, &repeated.json()["id"]), (200, &second.json()["id"]), "{}", repeated.text());
+
+    let moved = house.gateway.admin().patch(&format!("/v1/users/{moving}"), "*", &json!({"team": "globex"}));
+    assert_eq!(moved.status, 200, "{}", moved.text());
+    let after = create(&mut house.logged_in("edda"));
+    assert_eq!((after.status, code(&after).as_str()), (404, "not_found"), "{}", after.text());
 }
