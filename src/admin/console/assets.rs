@@ -13,7 +13,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Name, media type, content.
-const ASSETS: [(&str, &str, &str); 8] = [
+const ASSETS: [(&str, &str, &str); 9] = [
     ("app.css", CSS, include_str!("assets/app.css")),
     ("app.js", SCRIPT, include_str!("assets/app.js")),
     ("dialogs.js", SCRIPT, include_str!("assets/dialogs.js")),
@@ -21,6 +21,7 @@ const ASSETS: [(&str, &str, &str); 8] = [
     ("hints.js", SCRIPT, include_str!("assets/hints.js")),
     ("reveal.js", SCRIPT, include_str!("assets/reveal.js")),
     ("times.js", SCRIPT, include_str!("assets/times.js")),
+    ("trouble.js", SCRIPT, include_str!("assets/trouble.js")),
     ("favicon.svg", SVG, include_str!("assets/favicon.svg")),
 ];
 

@@ -14,7 +14,7 @@ use crate::store::{Mark, PeriodCount, StoredKey};
 
 use super::receipt::ReceiptView;
 use super::shell::{Page, Shell};
-use super::spark::{DAYS, Spark};
+use super::spark::{DAYS, Spark, unused_days};
 use super::view::{self, KeyFace, Standing, Time, count, grouped};
 use super::{page, seen_by};
 
@@ -39,7 +39,8 @@ pub(super) struct KeyPage {
     pub(super) refusals: Refusals,
     /// `None` if the store does not tell.
     pub(super) history: Option<Vec<Event>>,
-    pub(super) flush: String,
+    /// How far behind the uses are.
+    pub(super) behind: String,
     pub(super) reveal: Option<Reveal>,
     pub(super) receipt: Option<ReceiptView>,
     pub(super) said: Option<String>,
@@ -68,6 +69,8 @@ pub(super) struct Pair {
     pub(super) words: String,
     /// When the old one ends or has ended.
     pub(super) ends: Option<Time>,
+    /// How long that is from now.
+    pub(super) ends_in: Option<Time>,
     pub(super) end_words: &'static str,
     pub(super) in_grace: String,
 }
@@ -128,7 +131,7 @@ impl KeyPage {
             usage: days.map(|days| Spark::of(&days)),
             refusals: Refusals::of(stored, now),
             history: happenings.map(history),
-            flush: view::each(state.flush_interval),
+            behind: view::behind(state.flush_interval),
             reveal: None,
             receipt: None,
             said: None,
@@ -140,6 +143,7 @@ impl Pair {
     fn of(old: &StoredKey, new: &StoredKey, now: Timestamp) -> Pair {
         let standing = Standing::of(old, now);
         let in_grace = old.activity.uses_in_grace;
+        let ends = old.record.revoked_at.or(old.record.ends_at());
         let words = match (standing, in_grace) {
             (Standing::Rotating, 0) => "Both keys work. The old one has not been used since the rotation.",
             (Standing::Rotating, _) => "Both keys work. The old one has been used since the rotation.",
@@ -149,10 +153,8 @@ impl Pair {
             old: KeyFace::of(old, now),
             new: KeyFace::of(new, now),
             words: words.to_owned(),
-            ends: old.record.revoked_at.or(old.record.ends_at()).map(|at| match standing.lives() {
-                true => Time::relative(at, now),
-                false => Time::exact(at),
-            }),
+            ends: ends.map(Time::exact),
+            ends_in: ends.filter(|_| standing.lives()).map(|at| Time::relative(at, now)),
             end_words: match standing {
                 Standing::Revoked => "Revoked",
                 Standing::Expired => "Ended",
@@ -240,7 +242,7 @@ impl Story {
     pub(super) fn begins(record: &KeyRecord, other: Option<StoredKey>) -> Story {
         let what = HappeningKind::Created { replaces: record.replaces };
         let happenings = Some(vec![Happening { at: record.created_at, what }]);
-        Story { days: Some(Vec::new()), happenings, other }
+        Story { days: Some(unused_days(record.created_at)), happenings, other }
     }
 }
 

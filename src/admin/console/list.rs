@@ -34,7 +34,8 @@ struct ListPage {
     summary: String,
     first: Option<String>,
     next: Option<String>,
-    flush: String,
+    /// How far behind Last Used is.
+    behind: String,
 }
 
 /// What is asked of the list. A value that it does not know is as if it were not there: an old address goes on.
@@ -103,6 +104,15 @@ const SORTS: [(&str, &str, Sort); 6] = [
     ("-last_used", "Last Used", Sort { by: SortBy::LastUsed, order: SortOrder::Descending }),
     ("last_used", "Last Used", Sort { by: SortBy::LastUsed, order: SortOrder::Ascending }),
 ];
+/// The same orders in words, for screens on which the columns have no heads.
+const ORDERS: Choices = &[
+    ("", "Newest first"),
+    ("created", "Oldest first"),
+    ("label", "Label, A to Z"),
+    ("-label", "Label, Z to A"),
+    ("-last_used", "Last used first"),
+    ("last_used", "Longest unused first"),
+];
 const COLUMNS: [&str; 5] = ["Label", "Environment", "Created", "Last Used", "Status"];
 
 /// `GET /settings/api-keys`.
@@ -130,7 +140,7 @@ pub(super) async fn show(
         summary,
         first: filter.cursor.as_ref().map(|_| filter.behind(None)),
         next: found.next.map(|cursor| filter.behind(Some(encode_cursor(&cursor)))),
-        flush: view::each(state.flush_interval),
+        behind: view::behind(state.flush_interval),
         filter,
     };
     page::html(&page)
@@ -197,7 +207,7 @@ impl Filter {
         SORTS.iter().find(|(spelling, ..)| *spelling == self.sort).map(|(.., sort)| *sort).unwrap_or_default()
     }
 
-    fn selects(&self) -> [Select; 2] {
+    fn selects(&self) -> [Select; 3] {
         let group = |name, choices: Choices, chosen| {
             let choice = |(value, text): &(&'static str, &'static str)| Choice {
                 value,
@@ -211,6 +221,7 @@ impl Filter {
         [
             Select { name: "environment", title: "Environment", groups: environments },
             Select { name: "status", title: "Status", groups: states },
+            Select { name: "sort", title: "Sort by", groups: vec![group("", ORDERS, self.sort)] },
         ]
     }
 
@@ -279,6 +290,8 @@ mod tests {
         for (value, _) in STATUSES.iter().chain(MARKS).filter(|(value, _)| !value.is_empty()) {
             assert!(Filter { state: value, ..Filter::default() }.state().is_some(), "{value}");
         }
+        let spelled: Vec<_> = ORDERS.iter().map(|(spelling, _)| *spelling).collect();
+        assert!(SORTS.iter().all(|(spelling, ..)| spelled.contains(spelling)));
     }
 
     #[test]

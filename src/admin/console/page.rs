@@ -12,6 +12,7 @@ use crate::admin::frame::{RequestId, is_api};
 use crate::admin::problem::Problem;
 
 use super::shell::Gate;
+use super::view::sentence;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
@@ -33,7 +34,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 struct ErrorPage<'a> {
     shell: Gate,
     title: &'static str,
-    detail: &'a str,
+    detail: String,
     request_id: &'a str,
 }
 
@@ -96,7 +97,7 @@ fn wants_page(request: &Request) -> bool {
 
 fn explained(state: &AdminState, problem: &Problem, request_id: &str) -> Response {
     let (title, detail) = problem.words();
-    let page = ErrorPage { shell: Gate::of(&state.brand), title, detail, request_id };
+    let page = ErrorPage { shell: Gate::of(&state.brand), title, detail: sentence(detail), request_id };
     // If not even that can be rendered, the problem goes out as it is.
     html_with(problem.status(), &page).unwrap_or_else(IntoResponse::into_response)
 }

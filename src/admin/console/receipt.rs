@@ -40,7 +40,7 @@ impl ReceiptView {
         ReceiptView {
             certain: complete && not_durable.is_none(),
             headline,
-            sentence: format!("{acknowledged} of {gateways} {noun} stopped accepting it in {millis} ms"),
+            sentence: format!("{acknowledged} of {gateways} {noun} stopped accepting it in {millis} ms."),
             silent: names.join(", "),
             roll_unread: !roll_read,
             effective_by: (!complete).then(|| Time::exact(effective_by)),
@@ -96,7 +96,7 @@ mod tests {
     fn all_gateways_are_one_sentence() {
         let view = ReceiptView::of(&revoked(true), receipt(3, vec![]), NOW);
         assert!(view.certain && view.effective_by.is_none());
-        assert_eq!(view.sentence, "3 of 3 gateways stopped accepting it in 6 ms");
+        assert_eq!(view.sentence, "3 of 3 gateways stopped accepting it in 6 ms.");
         let view = ReceiptView::of(&revoked(false), receipt(3, vec![]), NOW);
         assert_eq!(view.headline, "The key was revoked before, 1 minute ago.");
     }

@@ -10,7 +10,7 @@ use crate::admin::AdminState;
 use crate::admin::keys::detached;
 use crate::admin::problem::Problem;
 use crate::admin::session::Visitor;
-use crate::model::Role;
+use crate::model::{Role, Timestamp};
 
 use super::key::{self, KeyPage};
 use super::receipt::ReceiptView;
@@ -43,7 +43,7 @@ pub(super) async fn ask(
     let now = state.clock.now().wall;
     let usage = seen_by(&state, &visitor).usage(&stored.record.id, WEEK).await?;
     let uses = usage.days.iter().fold(0, |sum: u64, day| sum.saturating_add(day.uses));
-    let in_use = stored.activity.last_used_at.is_some_and(|at| now.since(at) <= LATELY);
+    let in_use = is_in_use(stored.activity.last_used_at, now);
     let recent = usage.recent().filter(|_| in_use).map_or(0, |recent| recent.uses);
     let page = RevokePage {
         shell: Shell::of(&state, &visitor, Page::ApiKeys),
@@ -61,6 +61,10 @@ pub(super) async fn ask(
     page::html(&page)
 }
 
+fn is_in_use(last_used_at: Option<Timestamp>, now: Timestamp) -> bool {
+    last_used_at.is_some_and(|at| now.since(at) <= LATELY)
+}
+
 /// `POST /settings/api-keys/{id}/revoke`. To repeat it changes nothing.
 pub(super) async fn revoke(
     State(state): State<AdminState>,
@@ -75,4 +79,19 @@ pub(super) async fn revoke(
     let receipt = ReceiptView::of(&revoked, receipt, state.clock.now().wall);
     let page = KeyPage::of(&state, &visitor, &revoked.key).await;
     page::html(&KeyPage { receipt: Some(receipt), ..page })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_in_use_for_an_hour_after_each_use() {
+        let used = Timestamp::from_millis(1_764_000_000_000);
+        let soon = |seconds: u64| used.plus(Duration::from_secs(seconds));
+        assert!(is_in_use(Some(used), used) && is_in_use(Some(used), soon(3_600)));
+        assert!(!is_in_use(Some(used), soon(3_601)) && !is_in_use(None, used));
+        // One that was used on a machine whose clock is ahead.
+        assert!(is_in_use(Some(soon(5)), used));
+    }
 }

@@ -1,10 +1,12 @@
 //! The small chart of a key's days. Drawn here, with attributes alone: the policy of the pages allows no inline style.
 
 use super::view::{count, day, grouped};
+use crate::model::Timestamp;
 use crate::store::PeriodCount;
 
 /// How many days it shows, today included.
 pub(super) const DAYS: usize = 30;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const STEP: u64 = 10;
 const BAR: u64 = 8;
 const HEIGHT: u64 = 64;
@@ -62,6 +64,13 @@ impl Spark {
     }
 }
 
+/// The days up to `now` of a key that nobody has used yet.
+pub(super) fn unused_days(now: Timestamp) -> Vec<PeriodCount> {
+    let today = now.as_millis().div_euclid(DAY_MS);
+    let start = |back: usize| Timestamp::from_millis((today - back as i64) * DAY_MS);
+    (0..DAYS).rev().map(|back| PeriodCount { start: start(back), uses: 0, refusals: 0 }).collect()
+}
+
 fn all(day: &PeriodCount) -> u128 {
     u128::from(day.uses) + u128::from(day.refusals)
 }
@@ -91,9 +100,6 @@ fn bars(of: &PeriodCount, x: u64, most: u128) -> Vec<Bar> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
-
-    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
     fn days(counts: &[(u64, u64)]) -> Vec<PeriodCount> {
         let start = |i: usize| Timestamp::from_millis(1_763_942_400_000 + i as i64 * DAY_MS);
@@ -122,6 +128,14 @@ mod tests {
             ("24 Nov 2025", "1,500,001", 38)
         );
         assert_eq!(spark.bars[4].words, "27 Nov 2025: 500,000 requests, and 500,000 refused");
+    }
+
+    #[test]
+    fn a_new_key_has_all_its_days_before_it() {
+        let days = unused_days(Timestamp::from_millis(1_763_942_400_000 + DAY_MS / 2));
+        assert_eq!((days.len(), days[29].start), (DAYS, Timestamp::from_millis(1_763_942_400_000)));
+        let spark = Spark::of(&days);
+        assert_eq!((spark.first.as_str(), spark.words.as_str()), ("26 Oct 2025", "No requests in 30 days"));
     }
 
     #[test]

@@ -99,12 +99,9 @@ fn in_words(long: Duration) -> Option<String> {
     Some(count(long.as_secs() / length, unit))
 }
 
-/// How long an interval is, behind the word "every".
-pub(super) fn each(interval: Duration) -> String {
-    match interval.as_secs().max(1) {
-        1 => "second".to_owned(),
-        seconds => count(seconds, "second"),
-    }
+/// How far behind the uses of keys are that pages tell, with the interval in which they are written.
+pub(super) fn behind(flush_interval: Duration) -> String {
+    format!("usually at most {} behind", count(flush_interval.as_secs().max(1), "second"))
 }
 
 /// As `1 key` or `1,234 keys`.
@@ -127,7 +124,7 @@ pub(super) fn grouped(number: u64) -> String {
 
 /// What is wrong with a member, for people: `label` is the Label.
 pub(super) fn sentence(detail: &str) -> String {
-    let mut text = detail.replace('`', "");
+    let mut text = detail.trim_end_matches('.').replace('`', "");
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_uppercase();
     }
@@ -219,6 +216,8 @@ pub(super) struct KeyFace {
     pub(super) lives: bool,
     pub(super) rotatable: bool,
     pub(super) expires: Option<Time>,
+    /// The end of its grace, if it was rotated.
+    pub(super) retires: Option<Time>,
     pub(super) revoked: Option<Time>,
     /// When it ends or has ended, in a few words under its status.
     pub(super) end: Option<String>,
@@ -233,6 +232,8 @@ pub(super) struct MarkPill {
     /// How loud it is: `warn` or `plain`.
     pub(super) kind: &'static str,
     pub(super) text: &'static str,
+    /// Why, on hover; the key's own page says it in full.
+    pub(super) why: &'static str,
 }
 
 impl KeyFace {
@@ -259,6 +260,7 @@ impl KeyFace {
             lives: standing.lives(),
             rotatable: matches!(standing, Standing::Active | Standing::Expiring),
             expires: record.expires_at.map(Time::exact),
+            retires: record.retires_at.map(Time::exact),
             revoked: record.revoked_at.map(Time::exact),
             end,
             uses: grouped(activity.uses),
@@ -269,20 +271,22 @@ impl KeyFace {
 
 /// What the owner of a key should think about.
 fn marks(key: &StoredKey, standing: Standing, now: Timestamp) -> Vec<MarkPill> {
-    let warn = |text| Some(MarkPill { kind: "warn", text });
+    let warn = |text, why| MarkPill { kind: "warn", text, why };
     if !standing.lives() {
-        let tried = (key.activity.refusals > 0).then(|| warn("Still tried")).flatten();
+        let tried = (key.activity.refusals > 0).then(|| warn("Still tried", "Requests with it are refused"));
         return tried.into_iter().collect();
     }
     let idle = Mark::Idle.is_on(key, now);
     let pill = |mark: Mark| match mark {
         // Its status says so.
         Mark::Expiring => None,
-        Mark::Idle => warn("No activity for 90 days: likely safe to revoke"),
+        Mark::Idle => Some(warn("Likely safe to revoke", "No activity for 90 days or more")),
         // Who revokes it need not rotate it.
         Mark::NeverUsed | Mark::RotationDue if idle => None,
-        Mark::NeverUsed => Some(MarkPill { kind: "plain", text: "Never used" }),
-        Mark::RotationDue => warn("Older than 90 days: due for rotation"),
+        Mark::NeverUsed => {
+            Some(MarkPill { kind: "plain", text: "Never used", why: "No request has come with it" })
+        }
+        Mark::RotationDue => Some(warn("Due for rotation", "Older than 90 days")),
     };
     Mark::ALL.into_iter().filter(|mark| mark.is_on(key, now)).filter_map(pill).collect()
 }

@@ -67,7 +67,8 @@ fn creating_a_key() {
         browser.expect("This is the only time you'll see this key in full.");
         let key = scene.shown_key().expect("the key is shown");
         assert!(key.starts_with("sk_live_") && key.len() == 72, "it is a Live key in full");
-        browser.named("Copy");
+        assert_eq!(scene.copied("Copy"), key);
+        browser.expect("The full key is in the clipboard.");
         scene.gateway.use_key(&key).assert_forwarded();
         scene.put_away("I have stored it");
         assert_eq!(scene.shown_key(), None);
@@ -84,6 +85,48 @@ fn creating_a_key() {
         let life = kept[0]["expires_at"].as_str().unwrap();
         assert!(life > rfc3339_in(29 * DAY).as_str() && life < rfc3339_in(31 * DAY).as_str(), "{life}");
         scene.assert_no_complaints();
+    });
+}
+
+/// "Optionally, set an expiry date. This is useful for temporary access — for example, a contractor who only needs access for
+/// a defined project window."
+#[test]
+fn setting_an_expiry_date() {
+    each(|scene| {
+        let browser = &scene.browser;
+        scene.log_in("editor");
+        browser.press("Create Key");
+        browser.type_into("#label", "Contractor");
+        browser.click(&browser.find("input[name=environment][value=sandbox]"));
+        browser.expect("a contractor’s for example");
+        let date = "return document.getElementById('expires_on').checkVisibility()";
+        assert_eq!(browser.script(date), json!(false), "a date is asked for where one is wanted");
+        scene.choose("expires", "date");
+        assert_eq!(browser.script(date), json!(true));
+        let last_day = rfc3339_in(40 * DAY)[..10].to_owned();
+        browser.script_with("document.getElementById('expires_on').value = arguments[0]", json!([last_day]));
+        browser.press("Create");
+        scene.put_away("I have stored it");
+        let kept = scene.keys();
+        let life = kept[0]["expires_at"].as_str().unwrap();
+        assert!(life > rfc3339_in(40 * DAY).as_str() && life < rfc3339_in(41 * DAY).as_str(), "{life}");
+        assert!(life.contains("T00:00:00"), "all of the last day is in it: {life}");
+        // A day that is over is none.
+        browser.goto(&scene.url("/settings/api-keys/new"));
+        browser.type_into("#label", "Yesterday's");
+        browser.click(&browser.find("input[name=environment][value=sandbox]"));
+        scene.choose("expires", "date");
+        browser.script(
+            "const day = document.getElementById('expires_on'); day.min = ''; day.value = '2020-01-31'",
+        );
+        browser.press("Create");
+        browser.find("[role=alert]#create-problem");
+        assert_eq!(
+            browser.script("return document.getElementById('label').value"),
+            "Yesterday's",
+            "nothing is typed twice"
+        );
+        assert_eq!(scene.keys().len(), 1);
     });
 }
 
@@ -133,9 +176,20 @@ fn revoking_a_key() {
         browser.expect("Revoke this key? This cannot be undone");
         browser.expect("This key was used within the last hour.");
         browser.expect("1 request in this hour and the one before, 1 in the last 7 days");
+        browser.expect("Make sure that it has switched to another key");
         browser.press("Cancel");
         eventually("the dialog is gone", PATIENCE, || browser.count("dialog") == 0);
         scene.gateway.use_key(&key.key).assert_forwarded();
+
+        browser.press("Revoke Other worker");
+        browser.expect("0 requests in the last 7 days");
+        assert!(
+            !browser.text().contains("within the last hour"),
+            "nobody is warned of a key that is not in use"
+        );
+        browser.expect("if you are unsure, ask your engineers before you go on");
+        browser.press("Cancel");
+        eventually("the dialog is gone", PATIENCE, || browser.count("dialog") == 0);
 
         browser.press("Revoke Old worker");
         browser.expect("Revoke this key? This cannot be undone");
@@ -174,11 +228,16 @@ fn key_usage() {
         let rows = scene.rows();
         let row = |label: &str| rows.iter().find(|row| row.contains(label)).expect("the key is in the list");
         assert!(row("In use").contains("just now"), "{rows:?}");
-        assert!(row("Forgotten").contains("likely safe to revoke"), "{rows:?}");
-        assert!(!row("Not so old").contains("likely safe to revoke"), "{rows:?}");
+        assert!(row("Forgotten").contains("Likely safe to revoke"), "{rows:?}");
+        assert!(!row("Not so old").contains("Likely safe to revoke"), "{rows:?}");
         let shown = browser.script("return [...document.querySelectorAll('tr')].find(row => row.innerText.includes('In use')).querySelector('[data-name=\"Last Used\"] time').dateTime");
         assert_eq!(shown.as_str(), last().as_deref(), "the exact moment is there too");
-        browser.expect("Last Used is written every");
+        let hover = browser.script("return document.querySelector('[data-name=\"Last Used\"] time').title");
+        let year = &last().unwrap()[..4];
+        assert!(hover.as_str().is_some_and(|hover| hover.contains(year) && hover.contains(':')), "{hover}");
+        let why = browser.script("return document.querySelector('.mark-pill.warn').title");
+        assert_eq!(why, "No activity for 90 days or more");
+        browser.expect("Last Used is usually at most 1 second behind");
         browser.click(&browser.find("#status option[value=idle]"));
         eventually("the list is filtered", PATIENCE, || scene.rows().len() == 1);
         assert!(browser.path().contains("status=idle"), "{}", browser.path());

@@ -1,68 +1,9 @@
-//! The list at length, rotation, the fleet, receipts that are not all good news.
-
-use serde_json::json;
+//! Rotation, users, errors, and what all pages have in common.
 
 use super::scene::{PASSWORD, Scene, each};
-use crate::support::Request;
-use crate::support::keys::sha256_hex;
-use crate::support::wait::{PATIENCE, eventually, full, timed};
-
-#[test]
-fn the_list_is_searched_filtered_sorted_and_paged() {
-    each(|scene| {
-        let browser = &scene.browser;
-        import_many(scene, 120);
-        scene.create("Zebra", "sandbox");
-        scene.log_in("viewer");
-        assert_eq!(scene.rows().len(), 50);
-        browser.expect("121 keys");
-        browser.press("Next page");
-        eventually("the second page is shown", PATIENCE, || browser.path().contains("cursor="));
-        browser.press("Next page");
-        eventually("the last page is shown", PATIENCE, || scene.rows().len() == 21);
-        browser.press("First page");
-        eventually("the first page is shown", PATIENCE, || scene.rows().len() == 50);
-
-        browser.type_into("#q", "zeb");
-        eventually("the search is done", PATIENCE, || scene.rows().len() == 1);
-        assert!(browser.path().contains("q=zeb"), "{}", browser.path());
-        browser.reload();
-        assert_eq!(scene.rows().len(), 1, "the address says what is shown");
-        assert_eq!(browser.script("return document.getElementById('q').value"), "zeb");
-        browser.click(&browser.find("#environment option[value=live]"));
-        browser.expect("No key matches");
-        browser.press("Clear search and filters");
-        browser.click(&browser.find("#environment option[value=sandbox]"));
-        eventually("the environment is filtered", PATIENCE, || scene.rows().len() == 1);
-        browser.goto(&scene.url("/settings/api-keys"));
-        if scene.is_desktop() {
-            browser.press("Label");
-            eventually("it is sorted", PATIENCE, || browser.count("th[aria-sort=ascending]") == 1);
-            assert!(scene.rows()[0].contains("Import 000"), "{:?}", scene.rows()[0]);
-            browser.press("Label");
-            eventually("it is sorted the other way", PATIENCE, || {
-                browser.count("th[aria-sort=descending]") == 1
-            });
-            assert!(scene.rows()[0].contains("Zebra"), "{:?}", scene.rows()[0]);
-        }
-        scene.assert_no_complaints();
-    });
-}
-
-#[test]
-fn ten_thousand_keys_stay_quick() {
-    let scene = Scene::with(full(), super::scene::desktop());
-    for _ in 0..10 {
-        import_many(&scene, 1_000);
-    }
-    scene.log_in("viewer");
-    for query in ["", "?q=import+00", "?status=idle", "?sort=label", "?sort=last_used&environment=live"] {
-        let (took, answer) = timed(|| scene.get(&format!("/settings/api-keys{query}")));
-        assert_eq!(answer.status, 200);
-        // Unoptimised and beside other tests; what counts is that it does not grow into seconds.
-        assert!(took < std::time::Duration::from_secs(2), "{query}: {took:?}");
-    }
-}
+use crate::support::process::Process;
+use crate::support::wait::{PATIENCE, eventually};
+use crate::support::{Gateway, Request, Upstream, tool};
 
 #[test]
 fn a_rotated_key_and_its_successor_are_shown_as_a_pair() {
@@ -96,26 +37,14 @@ fn a_rotated_key_and_its_successor_are_shown_as_a_pair() {
 }
 
 #[test]
-fn the_fleet_is_shown_with_its_lag() {
-    let scene = Scene::new();
-    scene.log_in("viewer");
-    scene.browser.press("Gateways");
-    scene.browser.expect("1 of 1 gateway current.");
-    let rows = scene.rows();
-    assert_eq!(rows.len(), 1);
-    assert!(rows[0].contains("Current") && rows[0].contains(env!("CARGO_PKG_VERSION")), "{rows:?}");
-    scene.assert_no_complaints();
-}
-
-#[test]
 fn a_page_says_what_went_wrong() {
     let scene = Scene::new();
     let browser = &scene.browser;
     scene.log_in("editor");
     browser.goto(&scene.url("/settings/api-keys/nothing"));
-    browser.expect("there is no such key");
+    browser.expect("There is no such key.");
     browser.goto(&scene.url("/nowhere"));
-    browser.expect("there is nothing here");
+    browser.expect("There is nothing here.");
     browser.press("Go to API Keys");
     browser.press("Create Key");
     browser.type_into("#label", "   ");
@@ -150,15 +79,61 @@ fn pages_are_kept_by_no_cache_and_assets_for_ever() {
     }
 }
 
-fn import_many(scene: &Scene, number: usize) {
-    let keys: Vec<_> = (0..number)
-        .map(|i| {
-            let seed = format!("{i} {:?}", crate::support::wait::moment());
-            json!({ "sha256": sha256_hex(seed.as_bytes()), "label": format!("Import {i:03}"), "environment": "live", "team": "acme" })
-        })
-        .collect();
-    let answer = scene.gateway.admin().post("/v1/keys/import", &json!({ "keys": keys }));
-    assert_eq!(answer.status / 100, 2, "{answer:?}");
+#[test]
+fn the_brand_is_the_operators() {
+    let upstream = Upstream::start();
+    let title = |gateway: &Gateway| {
+        let address = gateway.admin_url().trim_start_matches("http://").parse().expect("an address");
+        let page = Request::get("/login").send(address).text();
+        let (_, rest) = page.split_once("<title>").expect("a page has a title");
+        let (title, _) = rest.split_once("</title>").expect("a title ends");
+        let named = format!("<span>{}</span>", title.rsplit(" · ").next().expect("a brand"));
+        assert!(page.contains(&named), "{page}");
+        title.to_owned()
+    };
+    let gateway = Gateway::before(&upstream);
+    assert_eq!(title(&gateway), "Log in · PayKore");
+    let gateway = Gateway::builder().live(&upstream).set("KEYGATE_CONSOLE__BRAND", "Shop & <b>Son").start();
+    assert_eq!(title(&gateway), "Log in · Shop &#38; &#60;b&#62;Son");
+}
+
+#[test]
+fn the_console_works_while_the_gateway_is_flooded() {
+    let scene = Scene::new();
+    let browser = &scene.browser;
+    let busy = scene.create("Busy", "live");
+    let doomed = scene.create("Doomed", "live");
+    let forwarded = || scene.gateway.metrics().sum("keygate_requests_total", &[r#"outcome="forwarded""#]);
+    let mut flood = tool("wrk");
+    flood.args([
+        "-t1",
+        "-c64",
+        "-d10m",
+        "-H",
+        &format!("X-API-Key: {}", busy.key),
+        &scene.gateway.url("/v1/wallets/wlt_1"),
+    ]);
+    let flood = Process::start(&mut flood, "wrk");
+    eventually("it is flooded", PATIENCE, || forwarded() > 1_000.0);
+    let before = forwarded();
+    scene.log_in("editor");
+    assert_eq!(scene.labels(), ["Doomed", "Busy"]);
+    let made = scene.create_in_browser("Made meanwhile", "live");
+    scene.put_away("I have stored it");
+    scene.gateway.use_key(&made).assert_forwarded();
+    browser.press("API Keys");
+    browser.press("Revoke Doomed");
+    browser.press("Revoke");
+    browser.expect("1 of 1 gateway stopped accepting it in ");
+    assert_eq!(scene.gateway.use_key(&doomed.key).code(), "key_revoked");
+    browser.goto(&scene.url("/settings/api-keys?q=busy"));
+    eventually("its use is shown", PATIENCE, || {
+        browser.reload();
+        scene.rows().first().is_some_and(|row| row.contains("just now"))
+    });
+    assert!(forwarded() > before + 1_000.0, "all the while it went on");
+    drop(flood);
+    scene.assert_no_complaints();
 }
 
 #[test]

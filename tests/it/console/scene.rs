@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, Screen};
-use crate::support::keys::{sha256_hex, trace_in};
+use crate::support::keys::{foreign_live, sha256_hex, trace_in};
 use crate::support::wait::{full, rfc3339_ago};
-use crate::support::{Answer, CreatedKey, Gateway, RedisServer, Request, Upstream};
+use crate::support::{
+    Answer, CreatedKey, Fleet, Gateway, GatewayBuilder, RedisProxy, RedisServer, Request, Upstream,
+};
 
 /// The password of everybody here.
 pub const PASSWORD: &str = "violet kettle under nine bridges";
@@ -17,9 +19,12 @@ pub const PASSWORD: &str = "violet kettle under nine bridges";
 pub struct Scene {
     pub gateway: Gateway,
     pub browser: Browser,
+    /// More gateways on the same Redis.
+    pub others: Vec<Gateway>,
+    pub redis: Option<RedisServer>,
+    _cables: Vec<RedisProxy>,
     _upstream: Upstream,
     screen: Screen,
-    _redis: Option<RedisServer>,
 }
 
 /// Plays a test on a desktop's screen with SQLite; where the long tests are wanted, on both screens with both stores.
@@ -46,19 +51,32 @@ impl Scene {
             builder = builder.redis(redis);
         }
         let gateway = builder.start();
-        for (name, role, team) in [
-            ("viewer", "viewer", "acme"),
-            ("editor", "editor", "acme"),
-            ("admin", "admin", "acme"),
-            ("other", "editor", "globex"),
-        ] {
-            let user = json!({ "account": name, "role": role, "team": team, "password": PASSWORD });
-            let answer = gateway.admin().post("/v1/users", &user);
-            assert_eq!(answer.status / 100, 2, "{answer:?}");
+        Scene {
+            browser: before(&gateway, screen),
+            gateway,
+            others: Vec::new(),
+            redis,
+            _cables: Vec::new(),
+            _upstream: upstream,
+            screen,
         }
-        let browser = Browser::open();
-        browser.screen(screen);
-        Scene { gateway, browser, screen, _upstream: upstream, _redis: redis }
+    }
+
+    /// Three gateways on one Redis, that wait for each other half a second.
+    pub fn of_three() -> Scene {
+        let timeout = |builder: GatewayBuilder| builder.set("KEYGATE_REVOCATION__RECEIPT_TIMEOUT_MS", "500");
+        let Fleet { gateways: mut others, cables, redis, upstream } =
+            Fleet::with(3, |_, builder| timeout(builder));
+        let gateway = others.remove(0);
+        Scene {
+            browser: before(&gateway, Screen::Desktop),
+            gateway,
+            others,
+            redis: Some(redis),
+            _cables: cables,
+            _upstream: upstream,
+            screen: Screen::Desktop,
+        }
     }
 
     pub fn is_desktop(&self) -> bool {
@@ -94,14 +112,17 @@ impl Scene {
         self.gateway.admin().create_with(json!({ "label": label, "environment": environment, "team": team }))
     }
 
-    /// Imports a Live key for the team `acme` that was made so many days ago.
-    pub fn import(&self, label: &str, days: u64) {
+    /// Imports a Live key for the team `acme` that was made so many days ago, and returns it.
+    pub fn import(&self, label: &str, days: u64) -> String {
         let created_at = rfc3339_ago(Duration::from_secs(days * 24 * 60 * 60));
-        let sha256 = sha256_hex(label.as_bytes());
-        let key = json!({ "sha256": sha256, "label": label, "environment": "live", "team": "acme", "created_at": created_at,
-            "display": format!("sk_live_{}…{}", &sha256[..4], &sha256[60..]) });
-        let answer = self.gateway.admin().post("/v1/keys/import", &json!({ "keys": [key] }));
+        let key = foreign_live(label);
+        let sha256 = sha256_hex(key.as_bytes());
+        let display = format!("{}…{}", &key[..12], &key[68..]);
+        let record = json!({ "sha256": sha256, "label": label, "environment": "live", "team": "acme", "created_at": created_at,
+            "display": display });
+        let answer = self.gateway.admin().post("/v1/keys/import", &json!({ "keys": [record] }));
         assert_eq!(answer.status / 100, 2, "{answer:?}");
+        key
     }
 
     /// Makes a key as people do; it is left on the screen.
@@ -126,12 +147,38 @@ impl Scene {
         shown.as_str().filter(|key| !key.is_empty()).map(str::to_owned)
     }
 
+    /// What is in the clipboard after a press of this button.
+    pub fn copied(&self, button: &str) -> String {
+        let browser = &self.browser;
+        for name in ["clipboard-read", "clipboard-write"] {
+            let permission = json!({ "permission": { "name": name }, "setting": "granted" });
+            browser.devtools("Browser.setPermission", permission);
+        }
+        browser.press(button);
+        browser.named("Copied");
+        let read = "const done = arguments[0]; navigator.clipboard.readText().then(done, error => done(String(error)))";
+        browser.script_async(read).as_str().expect("text").to_owned()
+    }
+
     /// What a person reads in each row of the table.
     pub fn rows(&self) -> Vec<String> {
         let rows = self
             .browser
             .script("return [...document.querySelectorAll('tbody tr')].map(row => row.innerText)");
         rows.as_array().unwrap().iter().map(|row| row.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The labels of the rows, in their order.
+    pub fn labels(&self) -> Vec<String> {
+        let names = self
+            .browser
+            .script("return [...document.querySelectorAll('tbody .name')].map(name => name.innerText)");
+        names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Chooses an entry of a list of choices, as people do.
+    pub fn choose(&self, id: &str, value: &str) {
+        self.browser.click(&self.browser.find(&format!("#{id} option[value='{value}']")));
     }
 
     /// The keys that there are, newest first, as the API tells.
@@ -169,6 +216,7 @@ impl Scene {
             ("its stores", browser.script(STORES).to_string()),
             ("its caches", browser.script_async(CACHES).to_string()),
             ("the history", history),
+            ("the answers of the API", self.gateway.admin().get("/v1/keys").text()),
             ("the gateway's log", String::from_utf8_lossy(&self.gateway.output()).into_owned()),
         ];
         for (place, text) in places {
@@ -218,11 +266,23 @@ impl Scene {
                 format!("{}={}", cookie["name"].as_str().unwrap(), cookie["value"].as_str().unwrap())
             })
             .collect();
-        request.header("Cookie", &pairs.join("; "))
+        request.header("Cookie", &pairs.join("; ")).header("Accept", "text/html")
     }
 }
 
-/// The screen where nothing is said.
-pub fn desktop() -> Screen {
-    Screen::Desktop
+/// A browser, and people who may log in at this gateway.
+fn before(gateway: &Gateway, screen: Screen) -> Browser {
+    for (name, role, team) in [
+        ("viewer", "viewer", "acme"),
+        ("editor", "editor", "acme"),
+        ("admin", "admin", "acme"),
+        ("other", "editor", "globex"),
+    ] {
+        let user = json!({ "account": name, "role": role, "team": team, "password": PASSWORD });
+        let answer = gateway.admin().post("/v1/users", &user);
+        assert_eq!(answer.status / 100, 2, "{answer:?}");
+    }
+    let browser = Browser::open();
+    browser.screen(screen);
+    browser
 }

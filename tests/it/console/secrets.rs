@@ -41,6 +41,17 @@ fn a_new_key_cannot_be_had_again_by_any_button_of_the_browser() {
     }
 }
 
+/// Chromium does not put such a page aside, but other browsers may: what the page does then is told to it.
+#[test]
+fn a_page_that_is_put_aside_for_the_back_button_holds_no_key() {
+    let scene = Scene::new();
+    scene.log_in("editor");
+    let key = scene.create_in_browser("Once", "live");
+    scene.browser.script("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))");
+    assert_eq!(scene.shown_key(), None);
+    scene.assert_nowhere(&key);
+}
+
 #[test]
 fn escape_by_habit_does_not_cost_a_key_that_is_not_copied() {
     let scene = Scene::new();

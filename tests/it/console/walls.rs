@@ -181,6 +181,37 @@ fn labels_are_text_and_never_code() {
     scene.assert_no_complaints();
 }
 
+#[test]
+fn names_of_people_are_text_too() {
+    const NAUGHTY: &str = "<img src=x onerror=\"document.title='owned'\"><b>Ada</b> & {{ 1 }}";
+    let scene = Scene::new();
+    let browser = &scene.browser;
+    let user = json!({ "account": "ada", "display_name": NAUGHTY, "role": "admin", "team": "acme", "password": PASSWORD });
+    let added = scene.gateway.admin().post("/v1/users", &user);
+    assert_eq!(added.status, 201, "{}", added.text());
+    let id = added.json()["id"].as_str().unwrap().to_owned();
+    scene.log_in("ada");
+    assert_eq!(browser.script("return document.querySelector('.who').textContent"), json!(NAUGHTY));
+    browser.goto(&scene.url("/account"));
+    browser.expect(NAUGHTY);
+    browser.press("Log out");
+    scene.log_in("admin");
+    for path in [
+        "/settings/users".to_owned(),
+        format!("/settings/users/{id}"),
+        format!("/settings/users/{id}/remove"),
+    ] {
+        browser.goto(&scene.url(&path));
+        browser.expect(NAUGHTY);
+        assert_eq!(browser.count("main img, main b:not(.choice b)"), 0, "{path}");
+    }
+    browser.goto(&scene.url("/settings/users"));
+    browser.press(&format!("Password link for {NAUGHTY}"));
+    browser.expect(&format!("A link for {NAUGHTY}"));
+    assert!(!browser.script("return document.title").as_str().unwrap().contains("owned"));
+    scene.assert_no_complaints();
+}
+
 /// The page without the id of its request, which differs each time.
 fn without_request_id(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with("Request ")).collect::<Vec<_>>().join("\n")

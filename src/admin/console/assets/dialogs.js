@@ -2,6 +2,7 @@
 
 import { startReveal } from "./reveal.js";
 import { startTimes } from "./times.js";
+import { answered, nobodyAnswered } from "./trouble.js";
 
 export function startDialogs() {
   document.addEventListener("click", (event) => {
@@ -30,9 +31,11 @@ async function open(link) {
     const sheet = page.querySelector("main .sheet");
     // Anything else, a log-in for example, is for a page of its own.
     if (!answer.ok || !sheet) throw new Error(String(answer.status));
+    answered(true);
     lift(document.adoptNode(sheet));
-  } catch {
-    location.assign(link.href);
+  } catch (error) {
+    if (nobodyAnswered(error)) answered(false);
+    else location.assign(link.href);
   } finally {
     link.removeAttribute("aria-busy");
   }

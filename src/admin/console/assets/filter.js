@@ -1,6 +1,7 @@
 // The list follows its filters while one types, without a reload. The address always says what is shown.
 
 import { startTimes } from "./times.js";
+import { answered, nobodyAnswered } from "./trouble.js";
 
 const PAUSE_MS = 180;
 
@@ -25,10 +26,15 @@ export function startFilter() {
       results.replaceChildren(...fresh.childNodes);
       startTimes(results);
       history[keep ? "pushState" : "replaceState"](null, "", url);
+      form.elements.sort.value = new URL(url).searchParams.get("sort") ?? "";
       said.textContent = results.querySelector("[data-summary]")?.textContent ?? "";
+      answered(true);
       results.removeAttribute("aria-busy");
-    } catch {
-      if (!signal.aborted) location.assign(url);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!nobodyAnswered(error)) return location.assign(url);
+      answered(false);
+      results.removeAttribute("aria-busy");
     }
   };
   const submit = () => {

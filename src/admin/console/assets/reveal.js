@@ -15,6 +15,7 @@ export function startReveal(root = document) {
   const secret = sheet.querySelector("[data-secret]");
   // A link is given away with the address of the console.
   if ("path" in secret.dataset) secret.textContent = new URL(secret.textContent, location.origin).href;
+  const name = secret.getAttribute("aria-label");
   const button = sheet.querySelector("[data-copy]");
   const said = sheet.querySelector("[role=status]");
   let stored = false;
@@ -24,10 +25,10 @@ export function startReveal(root = document) {
       await navigator.clipboard.writeText(secret.textContent);
       stored = true;
       button.querySelector("span").textContent = "Copied";
-      said.textContent = "The key is in the clipboard.";
+      said.textContent = `${name} is in the clipboard.`;
     } catch {
       getSelection().selectAllChildren(secret);
-      said.textContent = "This browser does not let a page copy. The key is selected: press Ctrl+C, or ⌘C.";
+      said.textContent = `This browser does not let a page copy. ${name} is selected: press Ctrl+C, or ⌘C.`;
     }
   });
   secret.addEventListener("copy", () => (stored = true));
@@ -37,7 +38,7 @@ export function startReveal(root = document) {
     if (event.key !== "Escape" || stored || asked) return;
     event.preventDefault();
     asked = true;
-    said.textContent = "The key has not been copied. Press Escape again to close all the same.";
+    said.textContent = `${name} has not been copied. Press Escape again to close all the same.`;
   });
   dialog.addEventListener("close", forgetSecrets);
 }
