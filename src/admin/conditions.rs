@@ -1,11 +1,11 @@
-//! What a request says about itself in headers: `If-Match` and `Idempotency-Key`; and the `ETag` of a key.
+//! What a request says about itself in headers: `If-Match` and `Idempotency-Key`; and the `ETag` of a key or a user.
+
+use std::fmt;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::keys::Revision;
-use crate::model::KeyRecord;
 use crate::store::Once;
 
 use super::problem::Problem;
@@ -18,7 +18,7 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 #[derive(Clone, Debug)]
 pub(super) struct CallerName(pub(super) String);
 
-/// Which revisions of a key a client has seen.
+/// Which revisions of a key or a user a client has seen.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum IfMatch {
     /// Whatever is there.
@@ -49,7 +49,7 @@ impl IfMatch {
     }
 
     /// Whether one of them is `revision`. A weak tag (RFC 9110, 13.1.1) never is.
-    pub(super) fn is(&self, revision: Revision) -> bool {
+    pub(super) fn is(&self, revision: impl fmt::Display) -> bool {
         match self {
             IfMatch::Any => true,
             IfMatch::Tags(tags) => tags.contains(&tag(revision)),
@@ -61,14 +61,14 @@ fn malformed() -> Problem {
     Problem::bad_request("If-Match must be ETags in double quotes, or *")
 }
 
-fn tag(revision: Revision) -> String {
+fn tag(revision: impl fmt::Display) -> String {
     format!("\"{revision}\"")
 }
 
-/// An answer that shows a key, with the name of what it shows: of the record, and not of the counts beside it.
-pub(super) fn with_etag(record: &KeyRecord, answer: impl IntoResponse) -> Response {
+/// An answer that shows a key or a user, with the name of what it shows: not of the counts beside it.
+pub(super) fn with_etag(revision: impl fmt::Display, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
-    if let Ok(tag) = HeaderValue::from_str(&tag(Revision::of(record))) {
+    if let Ok(tag) = HeaderValue::from_str(&tag(revision)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroize;
 
-use crate::keys::{Grace, ImportedKey, KeyEdit, KeyError, Made, NewKey, RelativeExpiry, RevokedKey};
+use crate::keys::{
+    Grace, ImportedKey, KeyEdit, KeyError, Made, NewKey, RelativeExpiry, Revision, RevokedKey,
+};
 use crate::model::{ApiKey, Environment, KeyId, Timestamp};
 
 use super::conditions::{IfMatch, Named, with_etag};
@@ -118,9 +120,11 @@ pub(super) async fn create(
         Made::Now((record, key)) => {
             let location = [(header::LOCATION, format!("/v1/keys/{}", record.id))];
             let created = Json(CreatedView::of(record.clone(), &key, now));
-            Ok(with_etag(&record, (StatusCode::CREATED, location, created)))
+            Ok(with_etag(Revision::of(&record), (StatusCode::CREATED, location, created)))
         }
-        Made::Before(key) => Ok(with_etag(&key.record.clone(), Json(RepeatedView::of(*key, None, now)))),
+        Made::Before(key) => {
+            Ok(with_etag(Revision::of(&key.record), Json(RepeatedView::of(*key, None, now))))
+        }
     }
 }
 
@@ -173,7 +177,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let key = state.keys.seen_by(&caller).get(&key_id(&id)?).await?;
-    Ok(with_etag(&key.record.clone(), Json(KeyView::of(key, state.clock.now().wall))))
+    Ok(with_etag(Revision::of(&key.record), Json(KeyView::of(key, state.clock.now().wall))))
 }
 
 /// Changes a key's label or its expiry date.
@@ -209,12 +213,12 @@ pub(super) async fn edit(
     let edited = tokio::spawn(async move { keys.edit(&id, |revision| seen.is(revision), edit).await });
     let now = state.clock.now().wall;
     match edited.await {
-        Ok(Ok(key)) => Ok(with_etag(&key.record.clone(), Json(KeyView::of(key, now)))),
+        Ok(Ok(key)) => Ok(with_etag(Revision::of(&key.record), Json(KeyView::of(key, now)))),
         Ok(Err(KeyError::EditedMeanwhile(key))) => {
             let record = key.record.clone();
             let current = serde_json::to_value(KeyView::of((*key).clone(), now)).unwrap_or_default();
             let problem = Problem::from(KeyError::EditedMeanwhile(key));
-            Ok(with_etag(&record, problem.with_current(current)))
+            Ok(with_etag(Revision::of(&record), problem.with_current(current)))
         }
         Ok(Err(error)) => Err(error.into()),
         Err(error) => {
@@ -333,11 +337,14 @@ pub(super) async fn rotate(
             let (record, now) = (rotated.record.clone(), state.clock.now().wall);
             let location = [(header::LOCATION, format!("/v1/keys/{}", record.id))];
             let view = Json(RotatedView::of(rotated, &key, now));
-            Ok(with_etag(&record, (StatusCode::CREATED, location, view)))
+            Ok(with_etag(Revision::of(&record), (StatusCode::CREATED, location, view)))
         }
         Made::Before(new) => {
             let (record, old) = (new.record.clone(), seen.get(&id).await?);
-            Ok(with_etag(&record, Json(RepeatedView::of(*new, Some(old), state.clock.now().wall))))
+            Ok(with_etag(
+                Revision::of(&record),
+                Json(RepeatedView::of(*new, Some(old), state.clock.now().wall)),
+            ))
         }
     }
 }
@@ -387,7 +394,7 @@ where
     let RevokedKey { key, newly, revoked_at, told } = detached(revoke(state.keys.edited_by(caller)?)).await?;
     let receipt = state.roll.receipt(told, key.record.id.shard(), revoked_at, began).await;
     let record = key.record.clone();
-    Ok(with_etag(&record, Json(RevokedView::of(key, newly, receipt, state.clock.now().wall))))
+    Ok(with_etag(Revision::of(&record), Json(RevokedView::of(key, newly, receipt, state.clock.now().wall))))
 }
 
 fn key_id(text: &str) -> Result<KeyId, Problem> {

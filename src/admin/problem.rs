@@ -11,6 +11,7 @@ use crate::keys::{BadImport, InvalidField, KeyError, without_keys};
 use crate::people::{PeopleError, Role};
 use crate::store::StoreError;
 
+use super::users::UserView;
 use super::view::KeyView;
 
 /// How many keys of an import are named; whoever has more wrong lines has one mistake, not many.
@@ -61,10 +62,19 @@ pub(super) struct ProblemView<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(required = false)]
     errors: &'a [MemberError],
-    /// The key as it is now, where a precondition failed.
+    /// The key or the user as it is now, where a precondition failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<KeyView>)]
+    #[schema(value_type = Option<Current>)]
     current: Option<Box<serde_json::Value>>,
+}
+
+/// What is there now, for the API's description alone.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the API's description alone")]
+enum Current {
+    Key(KeyView),
+    User(UserView),
 }
 
 impl Problem {
@@ -174,13 +184,18 @@ impl Problem {
 
     /// `If-Match` is needed, and missing.
     pub(super) fn precondition_required() -> Problem {
-        let detail = "send If-Match with the ETag of the key as you have seen it";
+        let detail = "send If-Match with the ETag of what you want to change, as you have seen it";
         Problem::new(
             StatusCode::PRECONDITION_REQUIRED,
             "precondition_required",
             "Precondition required",
             detail,
         )
+    }
+
+    /// What is there is not what `If-Match` says.
+    fn precondition_failed(detail: &'static str) -> Problem {
+        Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "Changed meanwhile", detail)
     }
 
     /// With what is there now.
@@ -310,10 +325,7 @@ impl From<KeyError> for Problem {
                 Problem::conflict("key_rotated", "Key rotated before", error.to_string())
             }
             KeyError::NoEditOfRevoked => Problem::conflict("key_revoked", "Key revoked", error.to_string()),
-            KeyError::EditedMeanwhile(_) => Problem::new(
-                StatusCode::PRECONDITION_FAILED,
-                "precondition_failed",
-                "Changed meanwhile",
+            KeyError::EditedMeanwhile(_) => Problem::precondition_failed(
                 "the key is not as If-Match says; see `current`, and send the request again with the ETag that it has now",
             ),
             KeyError::AnotherRequest => Problem::new(
@@ -380,6 +392,9 @@ impl From<PeopleError> for Problem {
                 Problem::conflict("account_taken", "Account taken", error.to_string())
             }
             PeopleError::LastAdmin => Problem::conflict("last_admin", "Last admin", error.to_string()),
+            PeopleError::EditedMeanwhile(_) => Problem::precondition_failed(
+                "the user is not as If-Match says; see `current`, and send the request again with the ETag that it has now",
+            ),
             PeopleError::Outdated => Problem::conflict("outdated", "Changed meanwhile", error.to_string()),
             PeopleError::Store(cause) => Problem::of_store(cause),
             PeopleError::NoRandomness(_) | PeopleError::Hashing(_) => {

@@ -52,15 +52,8 @@ impl Visitor {
     }
 
     /// The only team whose keys this visitor sees; `None` sees all.
-    #[allow(dead_code, reason = "for pages")]
     pub(super) fn wall(&self) -> Option<&str> {
         self.team.as_deref()
-    }
-
-    /// Whether what belongs to `team` is there for this visitor.
-    #[allow(dead_code, reason = "for pages")]
-    pub(super) fn sees(&self, team: &str) -> bool {
-        self.wall().is_none_or(|wall| wall == team)
     }
 }
 

@@ -2,14 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::Timestamp;
-use crate::people::{Account, NewUser, Password, PeopleError, Role, Team, User, UserChange, UserId};
+use crate::people::{
+    Account, NewUser, Password, PeopleError, Role, Team, User, UserChange, UserEntry, UserId,
+};
 
+use super::conditions::{IfMatch, with_etag};
 use super::problem::{Problem, ProblemView};
 use super::session::Caller;
 use super::{AdminState, body};
@@ -102,8 +105,8 @@ pub(super) async fn list(
     post, path = "/v1/users", operation_id = "add_user", tag = "Users",
     request_body = AddBody,
     responses(
-        (status = 201, description = "The user is added.", body = UserView, headers(("Location" = String, description = "Where the user is."))),
-        (status = 409, description = "Another user has this account.", body = ProblemView, content_type = "application/problem+json")
+        (status = 201, description = "The user is added.", body = UserView, headers(("Location" = String, description = "Where the user is."), ("ETag" = String, description = "The name of the user as it is, for `If-Match`."))),
+        (status = 409, description = "Another user has this account; or this one, if the request is a repeated one.", body = ProblemView, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn add(
@@ -119,7 +122,6 @@ pub(super) async fn add(
         (Some(wall), Some(team)) if *wall == team => Some(team),
         (Some(_), Some(_)) => return Err(other_team()),
     };
-    let has_password = body.password.is_some();
     let new = NewUser {
         account: body.account,
         display_name: body.display_name,
@@ -127,38 +129,40 @@ pub(super) async fn add(
         team,
         password: body.password,
     };
-    let user = state.people.add(new).await?;
-    let location = format!("/v1/users/{}", user.id);
-    let view = Json(view((user, has_password)));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
+    let added = state.people.add(new).await?;
+    let location = [(header::LOCATION, format!("/v1/users/{}", added.user.id))];
+    Ok(with_etag(added.revision, (StatusCode::CREATED, location, Json(view(added)))))
 }
 
 /// Shows a user.
 #[utoipa::path(
     get, path = "/v1/users/{id}", operation_id = "show_user", tag = "Users",
     params(("id" = UserId, Path, description = "As a list shows it.")),
-    responses((status = 200, description = "The user.", body = UserView))
+    responses((status = 200, description = "The user.", body = UserView, headers(("ETag" = String, description = "The name of the user as it is, for `If-Match`."))))
 )]
 pub(super) async fn show(
     State(state): State<AdminState>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<UserView>, Problem> {
+) -> Result<Response, Problem> {
     caller.may(Role::Admin)?;
     let found = state.people.get(&user_id(&id)?, caller.wall()).await?;
-    Ok(Json(view(found)))
+    Ok(with_etag(found.revision, Json(view(found))))
 }
 
 /// Changes a user.
 ///
-/// What takes something from the user, or changes the password, ends the user's sessions.
+/// Of the user as `If-Match` says that it was seen. What takes something from the user, or changes the password, ends the
+/// user's sessions.
 #[utoipa::path(
     patch, path = "/v1/users/{id}", operation_id = "edit_user", tag = "Users",
-    params(("id" = UserId, Path, description = "As a list shows it.")),
+    params(("id" = UserId, Path, description = "As a list shows it."), ("If-Match" = String, Header, description = "ETags of the user as you have seen it, or `*`.")),
     request_body = ChangeBody,
     responses(
-        (status = 200, description = "The user as it is now.", body = UserView),
-        (status = 409, description = "It would leave no admin of the fleet, or others changed the user at the same time.", body = ProblemView, content_type = "application/problem+json")
+        (status = 200, description = "The user as it is now.", body = UserView, headers(("ETag" = String, description = "The name of the user as it is, for `If-Match`."))),
+        (status = 409, description = "It would leave no admin of the fleet; or, with `*`, others changed the user at the same time.", body = ProblemView, content_type = "application/problem+json"),
+        (status = 412, description = "The user was changed meanwhile; `current` is what it is now.", body = ProblemView, content_type = "application/problem+json", headers(("ETag" = String, description = "The name of the user as it is, for `If-Match`."))),
+        (status = 428, description = "`If-Match` is missing.", body = ProblemView, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn change(
@@ -166,9 +170,10 @@ pub(super) async fn change(
     caller: Caller,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Json<UserView>, Problem> {
+) -> Result<Response, Problem> {
     caller.may(Role::Admin)?;
     let id = user_id(&id)?;
+    let seen = IfMatch::of(request.headers())?;
     let body: ChangeBody = body::read(request, body::LIMIT).await?;
     if let (Some(wall), Some(team)) = (caller.wall(), &body.team)
         && team.as_ref() != Some(wall)
@@ -184,8 +189,16 @@ pub(super) async fn change(
         disabled: body.disabled,
         password: body.password,
     };
-    let changed = state.people.update(&id, caller.wall(), change, is_person(&caller)).await?;
-    Ok(Json(view(changed)))
+    let seen = |revision| seen.is(revision);
+    match state.people.update(&id, caller.wall(), seen, change, is_person(&caller)).await {
+        Ok(changed) => Ok(with_etag(changed.revision, Json(view(changed)))),
+        Err(PeopleError::EditedMeanwhile(now)) => {
+            let current = serde_json::to_value(view((*now).clone())).unwrap_or_default();
+            let problem = Problem::from(PeopleError::EditedMeanwhile(now.clone()));
+            Ok(with_etag(now.revision, problem.with_current(current)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes a user, and the user's sessions.
@@ -209,7 +222,7 @@ pub(super) async fn remove(
 
 /// Makes a link by which a user sets a password, once.
 ///
-/// Takes no body.
+/// Takes no body. Asked for again it makes another one; the password that is set by one of them ends them all.
 #[utoipa::path(
     post, path = "/v1/users/{id}/link", operation_id = "link_user", tag = "Users",
     params(("id" = UserId, Path, description = "As a list shows it.")),
@@ -226,7 +239,7 @@ pub(super) async fn link(
     Ok((StatusCode::CREATED, Json(LinkView { path, expires_at })))
 }
 
-fn view((user, has_password): (User, bool)) -> UserView {
+fn view(UserEntry { user, has_password, revision: _ }: UserEntry) -> UserView {
     let User { id, account, display_name, role, team, disabled, created_at } = user;
     UserView { id, account, display_name, role, team, disabled, created_at, has_password }
 }

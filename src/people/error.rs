@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::MalformedAccount;
 use crate::store::StoreError;
 
-use super::WeakPassword;
+use super::{UserEntry, WeakPassword};
 
 /// Why something about people was not done.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,10 @@ pub enum PeopleError {
     /// It would leave nobody to administer the fleet.
     #[error("this is the last fleet admin who can log in; add another first")]
     LastAdmin,
-    /// Others changed the user at the same time.
+    /// The user is not any more as the caller has seen it, but so.
+    #[error("the user was changed meanwhile; look at what is there now, and change that")]
+    EditedMeanwhile(Box<UserEntry>),
+    /// Others changed the user at the same time, again and again.
     #[error("the user was changed at the same time; look at it and try again")]
     Outdated,
     /// The store failed.

@@ -27,7 +27,7 @@ pub use crate::store::people::Purpose;
 pub use error::PeopleError;
 pub use password::{Password, WeakPassword};
 pub use sessions::LoggedIn;
-pub use users::{NewUser, UserChange};
+pub use users::{NewUser, UserChange, UserEntry};
 
 use password::Passwords;
 use throttle::Throttle;

@@ -38,7 +38,7 @@ impl House {
             team,
             password: Some(password(&format!("the password of {account}"))),
         };
-        self.people.add(new).await.unwrap()
+        self.people.add(new).await.unwrap().user
     }
 
     async fn log_in(&self, account: &str) -> Result<SecretToken, PeopleError> {
@@ -87,10 +87,10 @@ async fn what_takes_something_from_a_user_ends_the_sessions() {
     ];
     for (change, ends) in changes {
         let token = house.log_in("ada").await.unwrap();
-        house.people.update(&user.id, None, change.clone(), true).await.unwrap();
+        house.people.update(&user.id, None, |_| true, change.clone(), true).await.unwrap();
         assert_eq!(house.is_in(&token).await, !ends, "{change:?}");
         let enable = UserChange { disabled: Some(false), ..UserChange::default() };
-        house.people.update(&user.id, None, enable, true).await.unwrap();
+        house.people.update(&user.id, None, |_| true, enable, true).await.unwrap();
         assert_eq!(house.is_in(&token).await, !ends, "{change:?} and back");
     }
     let tokens = [house.log_in("ada").await.unwrap(), house.log_in("ada").await.unwrap()];
@@ -129,7 +129,7 @@ async fn nobody_learns_whether_there_is_an_account() {
     house.add("ada", Role::Admin, None).await;
     let disabled = house.add("bob", Role::Viewer, Some("acme")).await;
     let disable = UserChange { disabled: Some(true), ..UserChange::default() };
-    house.people.update(&disabled.id, None, disable, true).await.unwrap();
+    house.people.update(&disabled.id, None, |_| true, disable, true).await.unwrap();
     let invited = NewUser {
         account: "eve".into(),
         display_name: None,
@@ -210,15 +210,32 @@ async fn a_user_of_another_team_is_not_there() {
     let other = house.add("other", Role::Viewer, Some("globex")).await;
     let wall: Team = "acme".parse().unwrap();
     let listed = house.people.list(Some(&wall)).await.unwrap();
-    assert_eq!(listed.iter().map(|(user, _)| user.id).collect::<Vec<_>>(), [mine.id]);
+    assert_eq!(listed.iter().map(|entry| entry.user.id).collect::<Vec<_>>(), [mine.id]);
     assert_eq!(house.people.list(None).await.unwrap().len(), 3);
     let gone = |result: Result<(), PeopleError>| matches!(result, Err(PeopleError::NotFound));
     assert!(gone(house.people.get(&other.id, Some(&wall)).await.map(drop)));
     assert!(gone(house.people.remove(&other.id, Some(&wall), true).await));
     assert!(gone(house.people.password_link(&other.id, Some(&wall)).await.map(drop)));
     let change = UserChange { disabled: Some(true), ..UserChange::default() };
-    assert!(gone(house.people.update(&other.id, Some(&wall), change, true).await.map(drop)));
+    assert!(gone(house.people.update(&other.id, Some(&wall), |_| true, change, true).await.map(drop)));
     assert!(house.log_in("other").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_user_is_changed_as_seen_or_not_at_all() {
+    let house = house();
+    let user = house.add("ada", Role::Editor, Some("acme")).await;
+    let seen = house.people.get(&user.id, None).await.unwrap();
+    let disable = UserChange { disabled: Some(true), ..UserChange::default() };
+    let disabled = house.people.update(&user.id, None, |_| true, disable, true).await.unwrap();
+    assert_ne!(disabled.revision, seen.revision);
+    let enable = UserChange { disabled: Some(false), ..UserChange::default() };
+    let is_seen = |revision| revision == seen.revision;
+    match house.people.update(&user.id, None, is_seen, enable, true).await.unwrap_err() {
+        PeopleError::EditedMeanwhile(now) => assert_eq!(*now, disabled),
+        other => panic!("{other}"),
+    }
+    assert_eq!(house.people.get(&user.id, None).await.unwrap(), disabled);
 }
 
 #[tokio::test]
@@ -232,15 +249,15 @@ async fn the_last_fleet_admin_stays_one() {
         UserChange { team: Some(Some("acme".parse().unwrap())), ..UserChange::default() },
     ];
     for change in &changes {
-        let refused = house.people.update(&ada.id, None, change.clone(), true).await.unwrap_err();
+        let refused = house.people.update(&ada.id, None, |_| true, change.clone(), true).await.unwrap_err();
         assert!(matches!(refused, PeopleError::LastAdmin), "{refused}");
     }
     assert!(matches!(house.people.remove(&ada.id, None, true).await, Err(PeopleError::LastAdmin)));
     house.people.remove(&viewer.id, None, true).await.unwrap();
     house.add("bob", Role::Admin, None).await;
     house.people.remove(&ada.id, None, true).await.unwrap();
-    let bob = house.people.list(None).await.unwrap().into_iter().find(|(user, _)| &*user.account == "bob");
-    house.people.remove(&bob.unwrap().0.id, None, false).await.unwrap();
+    let bob = house.people.list(None).await.unwrap().into_iter().find(|entry| &*entry.user.account == "bob");
+    house.people.remove(&bob.unwrap().user.id, None, false).await.unwrap();
 }
 
 #[tokio::test]

@@ -44,13 +44,30 @@ pub struct UserChange {
     pub password: Option<Password>,
 }
 
+/// A user, as lists and pages show one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserEntry {
+    /// Who it is.
+    pub user: User,
+    /// Whether there is a password; else only a link lets in.
+    pub has_password: bool,
+    /// Another one after each change of the user.
+    pub revision: u64,
+}
+
+impl From<StoredUser> for UserEntry {
+    fn from(stored: StoredUser) -> UserEntry {
+        UserEntry { has_password: stored.password.is_some(), revision: stored.revision, user: stored.user }
+    }
+}
+
 /// Each takes a wall: a user of another team is not there for who asks.
 impl People {
     /// Adds a user.
     ///
     /// # Errors
     /// A member is not allowed, the account is taken, or the store failed.
-    pub async fn add(&self, new: NewUser) -> Result<User, PeopleError> {
+    pub async fn add(&self, new: NewUser) -> Result<UserEntry, PeopleError> {
         let account: Account = new.account.parse()?;
         let display_name = display_name(new.display_name.as_deref().unwrap_or(&account))?;
         check_team(new.role, new.team.as_ref())?;
@@ -77,41 +94,45 @@ impl People {
             return Err(PeopleError::AccountTaken);
         }
         tracing::info!(user = %stored.user.id, role = %stored.user.role, "user added");
-        Ok(stored.user)
+        Ok(stored.into())
     }
 
-    /// Everybody behind `wall`, by account, and whether each has a password.
+    /// Everybody behind `wall`, by account.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn list(&self, wall: Option<&Team>) -> Result<Vec<(User, bool)>, PeopleError> {
+    pub async fn list(&self, wall: Option<&Team>) -> Result<Vec<UserEntry>, PeopleError> {
         let users = within_deadline(self.store.users()).await?;
         let seen = users.into_iter().filter(|stored| sees(wall, &stored.user));
-        Ok(seen.map(|stored| (stored.user, stored.password.is_some())).collect())
+        Ok(seen.map(UserEntry::from).collect())
     }
 
-    /// One user, and whether there is a password.
+    /// One user.
     ///
     /// # Errors
     /// There is no such user behind `wall`, or the store failed.
-    pub async fn get(&self, id: &UserId, wall: Option<&Team>) -> Result<(User, bool), PeopleError> {
-        let stored = self.find(id, wall).await?;
-        Ok((stored.user, stored.password.is_some()))
+    pub async fn get(&self, id: &UserId, wall: Option<&Team>) -> Result<UserEntry, PeopleError> {
+        Ok(self.find(id, wall).await?.into())
     }
 
-    /// Changes a user. A new role, team or password, and disabling, end the user's sessions and links. With
-    /// `keep_an_admin` the last fleet admin stays one.
+    /// Changes a user whose revision the caller has `seen`. A new role, team or password, and disabling, end the user's
+    /// sessions and links. With `keep_an_admin` the last fleet admin stays one.
     ///
     /// # Errors
-    /// There is no such user behind `wall`; a member is not allowed; or the store failed.
+    /// [`PeopleError::EditedMeanwhile`]; there is no such user behind `wall`; a member is not allowed; or the store failed.
     pub async fn update(
         &self,
         id: &UserId,
         wall: Option<&Team>,
+        seen: impl Fn(u64) -> bool,
         change: UserChange,
         keep_an_admin: bool,
-    ) -> Result<(User, bool), PeopleError> {
-        let found = self.find(id, wall).await?;
+    ) -> Result<UserEntry, PeopleError> {
+        let as_seen = |found: StoredUser| {
+            let is_seen = seen(found.revision);
+            if is_seen { Ok(found) } else { Err(PeopleError::EditedMeanwhile(Box::new(found.into()))) }
+        };
+        let found = as_seen(self.find(id, wall).await?)?;
         let display_name = change.display_name.as_deref().map(display_name).transpose()?;
         let password = match &change.password {
             Some(password) => {
@@ -121,7 +142,7 @@ impl People {
             None => None,
         };
         for _ in 0..MAX_TRIES {
-            let before = self.find(id, wall).await?;
+            let before = as_seen(self.find(id, wall).await?)?;
             let mut after = before.clone();
             let user = &mut after.user;
             user.display_name = display_name.clone().unwrap_or_else(|| before.user.display_name.clone());
@@ -139,7 +160,7 @@ impl People {
             match within_deadline(self.store.replace_user(&after, keep_an_admin)).await? {
                 Replacement::Done => {
                     tracing::info!(user = %id, ended_sessions = takes, "user changed");
-                    return Ok((after.user, after.password.is_some()));
+                    return Ok(after.into());
                 }
                 Replacement::Unknown => return Err(PeopleError::NotFound),
                 Replacement::LastAdmin => return Err(PeopleError::LastAdmin),

@@ -9,7 +9,7 @@ use crate::admin::AdminState;
 use crate::admin::problem::Problem;
 use crate::admin::session::Visitor;
 use crate::model::{Role, SecretToken, Team, Timestamp, User, UserId};
-use crate::people::{NewUser, PeopleError, UserChange};
+use crate::people::{NewUser, PeopleError, UserChange, UserEntry};
 
 use super::form::Fields;
 use super::page;
@@ -59,6 +59,8 @@ struct Row {
     css: &'static str,
     since: Time,
     myself: bool,
+    /// Which a change is a change of.
+    revision: u64,
 }
 
 /// By which somebody sets a password: shown once, as a key is.
@@ -99,7 +101,7 @@ pub(super) async fn add(
         Err(what) => Err(what),
     };
     match added {
-        Ok(user) => with_link(&state, &visitor, user, StatusCode::CREATED).await,
+        Ok(added) => with_link(&state, &visitor, added.user, StatusCode::CREATED).await,
         Err(error) => {
             let page =
                 UserPage { problem: Some(explained(error)?), ..UserPage::filled(&state, &visitor, &fields) };
@@ -116,8 +118,8 @@ pub(super) async fn link(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = changing(&visitor, &id, request).await?.0;
-    let (user, _) = state.people.get(&id, visitor.team.as_ref()).await?;
-    with_link(&state, &visitor, user, StatusCode::OK).await
+    let found = state.people.get(&id, visitor.team.as_ref()).await?;
+    with_link(&state, &visitor, found.user, StatusCode::OK).await
 }
 
 /// `GET /settings/users/{id}`: the form by which a user is changed.
@@ -135,7 +137,7 @@ pub(super) async fn edit(
     })
 }
 
-/// `POST /settings/users/{id}`: another role, or the end of log-ins.
+/// `POST /settings/users/{id}`: another role, or the end of log-ins, of the user as the form showed it.
 pub(super) async fn change(
     State(state): State<AdminState>,
     visitor: Visitor,
@@ -148,7 +150,8 @@ pub(super) async fn change(
         disabled: Some(fields.get("disabled") == "yes"),
         ..UserChange::default()
     };
-    match state.people.update(&id, visitor.team.as_ref(), change, true).await {
+    let seen = |revision: u64| fields.get("revision") == revision.to_string();
+    match state.people.update(&id, visitor.team.as_ref(), seen, change, true).await {
         Ok(_) => Ok(page::see(PATH)),
         Err(error) => refused(&state, &visitor, error).await,
     }
@@ -188,8 +191,8 @@ async fn changing(visitor: &Visitor, id: &str, request: Request) -> Result<(User
 
 async fn find(state: &AdminState, visitor: &Visitor, id: &str) -> Result<Row, Problem> {
     let id: UserId = id.parse().map_err(|_| PeopleError::NotFound)?;
-    let (user, has_password) = state.people.get(&id, visitor.team.as_ref()).await?;
-    Ok(Row::of(user, has_password, visitor, state.clock.now().wall))
+    let found = state.people.get(&id, visitor.team.as_ref()).await?;
+    Ok(Row::of(found, visitor, state.clock.now().wall))
 }
 
 /// Whom a form wants to add. Who has a team adds to that team alone.
@@ -238,6 +241,7 @@ fn explained(error: PeopleError) -> Result<String, Problem> {
         | PeopleError::Invalid { .. }
         | PeopleError::AccountTaken
         | PeopleError::LastAdmin
+        | PeopleError::EditedMeanwhile(_)
         | PeopleError::Outdated => Ok(sentence(&error.to_string())),
         other => Err(other.into()),
     }
@@ -251,7 +255,7 @@ impl UsersPage {
     ) -> Result<UsersPage, Problem> {
         let now = state.clock.now().wall;
         let users = state.people.list(visitor.team.as_ref()).await?;
-        let users = users.into_iter().map(|(user, has_password)| Row::of(user, has_password, visitor, now));
+        let users = users.into_iter().map(|entry| Row::of(entry, visitor, now));
         let shell = Shell::of(state, visitor, Page::Users);
         Ok(UsersPage { shell, users: users.collect(), problem: None, link })
     }
@@ -284,7 +288,8 @@ impl UserPage {
 }
 
 impl Row {
-    fn of(user: User, has_password: bool, visitor: &Visitor, now: Timestamp) -> Row {
+    fn of(entry: UserEntry, visitor: &Visitor, now: Timestamp) -> Row {
+        let UserEntry { user, has_password, revision } = entry;
         let (state, css) = match (user.disabled, has_password) {
             (true, _) => ("Disabled", "status-revoked"),
             (false, false) => ("No password yet", "status-expiring"),
@@ -300,6 +305,7 @@ impl Row {
             css,
             since: Time::relative(user.created_at, now),
             myself: user.id == visitor.user.id,
+            revision,
         }
     }
 }

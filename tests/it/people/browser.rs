@@ -58,6 +58,9 @@ impl Browser {
             let csrf = self.csrf("/account");
             request = request.header("X-CSRF-Token", &csrf);
         }
+        if method == "PATCH" {
+            request = request.header("If-Match", "*");
+        }
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }

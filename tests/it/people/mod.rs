@@ -2,6 +2,7 @@
 
 mod browser;
 mod commands;
+mod edits;
 mod forms;
 mod log_in;
 mod sessions;

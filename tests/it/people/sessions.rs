@@ -78,6 +78,7 @@ fn a_change_that_takes_something_ends_the_sessions(store: &Store) {
         let request = Request::new(method, &path)
             .bearer(crate::support::gateway::TOKEN)
             .header("Content-Type", "application/json")
+            .header("If-Match", "*")
             .body(body.to_string());
         let answer = house.browser().send(request);
         assert!(answer.status / 100 == 2, "{}", answer.text());

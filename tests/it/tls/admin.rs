@@ -104,6 +104,32 @@ fn cookies_are_for_https_alone_where_the_admin_listener_speaks_it() {
     }
 }
 
+/// Nobody stands in front of a listener with its own certificate: what a request says of its source is the client's word.
+#[test]
+fn nobody_says_for_himself_where_he_comes_from() {
+    let (upstream, secured) = (Upstream::start(), Secured::new());
+    let root = secured.authority.write(secured.files.folder());
+    let builder = builder(&secured, &upstream).set("KEYGATE_BEHIND_TLS", "true");
+    let (gateway, url) = start(builder, &root);
+    let address = url.trim_start_matches("https://");
+    let mut connection = TlsClient::trusting(&secured.authority).connect(address.parse().unwrap());
+    let page = connection.ask(&Request::get("/login"));
+    let cookie = page.headers.get("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let csrf =
+        page.text().split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let attempt = Request::new("POST", "/login")
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .header("Cookie", &cookie)
+        .header("X-Forwarded-For", "192.0.2.7")
+        .body(format!("csrf={csrf}&account=ada&password=wrong"));
+    assert_eq!(connection.ask(&attempt).status, 403);
+    eventually("it is told", PATIENCE, || {
+        let output = String::from_utf8_lossy(&gateway.output()).into_owned();
+        assert!(!output.contains("192.0.2.7"), "{output}");
+        output.contains("a log-in failed") && output.contains("127.0.0.1")
+    });
+}
+
 #[test]
 fn check_names_what_is_wrong_with_a_certificate_and_warns_of_one_that_has_expired() {
     let (upstream, secured) = (Upstream::start(), Secured::new());
