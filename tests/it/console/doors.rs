@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{PASSWORD, Scene};
+use super::scene::{PASSWORD, Scene, each_store};
 use crate::support::{Answer, CreatedKey};
 
 /// A key and a user of a team.
@@ -70,127 +70,136 @@ fn state(scene: &Scene) -> Value {
 
 #[test]
 fn every_form_on_every_page_is_known_here() {
-    let scene = Scene::new();
-    let ours = Things::of(&scene, "acme");
-    scene.log_in("admin");
-    for (path, _) in pages() {
-        scene.browser.goto(&scene.url(&ours.filled(path)));
-        let actions = "return [...document.forms].filter(form => form.method === 'post').map(form => [form.getAttribute('action'), new FormData(form).get('csrf')])";
-        for form in scene.browser.script(actions).as_array().expect("forms") {
-            let action = form[0].as_str().expect("a form says where it is sent");
-            // Other users stand in the list too.
-            let general =
-                action.split('/').map(|part| if part.starts_with("usr_") { &ours.user } else { part });
-            let general = general.collect::<Vec<_>>().join("/");
-            let known = FORMS.iter().any(|(path, ..)| ours.filled(path) == general);
-            assert!(known, "{action} on {path}");
-            assert!(
-                form[1].as_str().is_some_and(|token| token.len() == 43),
-                "{action} on {path} has its token"
-            );
+    each_store(|scene| {
+        let ours = Things::of(&scene, "acme");
+        scene.log_in("admin");
+        for (path, _) in pages() {
+            scene.browser.goto(&scene.url(&ours.filled(path)));
+            let actions = "return [...document.forms].filter(form => form.method === 'post').map(form => [form.getAttribute('action'), new FormData(form).get('csrf')])";
+            for form in scene.browser.script(actions).as_array().expect("forms") {
+                let action = form[0].as_str().expect("a form says where it is sent");
+                // Other users stand in the list too.
+                let general =
+                    action.split('/').map(|part| if part.starts_with("usr_") { &ours.user } else { part });
+                let general = general.collect::<Vec<_>>().join("/");
+                let known = FORMS.iter().any(|(path, ..)| ours.filled(path) == general);
+                assert!(known, "{action} on {path}");
+                assert!(
+                    form[1].as_str().is_some_and(|token| token.len() == 43),
+                    "{action} on {path} has its token"
+                );
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn no_form_does_anything_without_its_token() {
-    let scene = Scene::new();
-    let ours = Things::of(&scene, "acme");
-    scene.log_in("admin");
-    let before = state(&scene);
-    for (path, _, fields) in FORMS {
-        let path = ours.filled(path);
-        for token in ["", "csrf=&", "csrf=0000000000000000000000000000000000000000000&"] {
-            let answer = scene.post_form(&path, &format!("{token}{fields}"));
-            assert_eq!(answer.status, 403, "{path} with {token:?}: {}", answer.text());
-            assert!(answer.text().contains("Not sent from here"), "{path}: {}", answer.text());
+    each_store(|scene| {
+        let ours = Things::of(&scene, "acme");
+        scene.log_in("admin");
+        let before = state(&scene);
+        for (path, _, fields) in FORMS {
+            let path = ours.filled(path);
+            for token in ["", "csrf=&", "csrf=0000000000000000000000000000000000000000000&"] {
+                let answer = scene.post_form(&path, &format!("{token}{fields}"));
+                assert_eq!(answer.status, 403, "{path} with {token:?}: {}", answer.text());
+                assert!(answer.text().contains("Not sent from here"), "{path}: {}", answer.text());
+            }
         }
-    }
-    assert_eq!(state(&scene), before);
-    assert_eq!(scene.get("/settings/api-keys").status, 200, "nobody was logged out");
+        assert_eq!(state(&scene), before);
+        assert_eq!(scene.get("/settings/api-keys").status, 200, "nobody was logged out");
+    });
 }
 
 #[test]
 fn a_role_sees_its_pages_and_sends_its_forms_alone() {
     const ROLES: [&str; 3] = ["viewer", "editor", "admin"];
     let rank = |role: &str| ROLES.iter().position(|known| *known == role).expect("a role");
-    let scene = Scene::new();
-    let ours = Things::of(&scene, "acme");
-    for role in ROLES {
-        scene.log_in(role);
-        let csrf = scene.csrf();
-        for (path, least) in pages() {
-            let answer = scene.get(&ours.filled(path));
-            let expected = if rank(role) >= rank(least) { 200 } else { 403 };
-            assert_eq!(answer.status, expected, "{role}: {path}: {}", answer.text());
+    each_store(|scene| {
+        let ours = Things::of(&scene, "acme");
+        for role in ROLES {
+            scene.log_in(role);
+            let csrf = scene.csrf();
+            for (path, least) in pages() {
+                let answer = scene.get(&ours.filled(path));
+                let expected = if rank(role) >= rank(least) { 200 } else { 403 };
+                assert_eq!(answer.status, expected, "{role}: {path}: {}", answer.text());
+            }
+            let before = state(&scene);
+            for (path, least, fields) in FORMS.into_iter().filter(|(_, least, _)| rank(role) < rank(least)) {
+                let answer = scene.post_form(&ours.filled(path), &format!("csrf={csrf}&{fields}"));
+                assert_eq!(
+                    answer.status,
+                    403,
+                    "{role}, which is less than {least}: {path}: {}",
+                    answer.text()
+                );
+            }
+            assert_eq!(state(&scene), before, "{role}");
+            let links = scene.browser.text_of("nav.nav");
+            assert_eq!(links.contains("Users"), role == "admin", "{role}: {links}");
+            scene.browser.press("Log out");
+            scene.browser.find("form[action='/login']");
         }
-        let before = state(&scene);
-        for (path, least, fields) in FORMS.into_iter().filter(|(_, least, _)| rank(role) < rank(least)) {
-            let answer = scene.post_form(&ours.filled(path), &format!("csrf={csrf}&{fields}"));
-            assert_eq!(answer.status, 403, "{role}, which is less than {least}: {path}: {}", answer.text());
-        }
-        assert_eq!(state(&scene), before, "{role}");
-        let links = scene.browser.text_of("nav.nav");
-        assert_eq!(links.contains("Users"), role == "admin", "{role}: {links}");
-        scene.browser.press("Log out");
-        scene.browser.find("form[action='/login']");
-    }
+    });
 }
 
 #[test]
 fn an_id_of_another_team_is_as_one_that_never_was() {
-    let scene = Scene::new();
-    Things::of(&scene, "acme");
-    let theirs = Things::of(&scene, "globex");
-    let nobodys = Things {
-        key: CreatedKey { id: format!("key_{}", "0".repeat(20)), key: String::new(), json: Value::Null },
-        user: format!("usr_{}", "0".repeat(20)),
-    };
-    scene.log_in("admin");
-    let csrf = scene.csrf();
-    let before = state(&scene);
-    let same = |path: &str, ask: &dyn Fn(&str) -> Answer| {
-        let [real, unreal] = [&theirs, &nobodys].map(|things| ask(&things.filled(path)));
-        assert_eq!((real.status, unreal.status), (404, 404), "{path}: {}", real.text());
-        let [real, unreal] = [real, unreal].map(|answer| without_request_id(&answer.text()));
-        assert_eq!(real, unreal, "{path}");
-        assert!(!real.contains("globex") && !real.contains("Worth a look"), "{path}: {real}");
-    };
-    for (path, _) in pages().filter(|(path, _)| path.contains('{')) {
-        same(path, &|path| scene.get(path));
-    }
-    for (path, _, fields) in FORMS.into_iter().filter(|(path, ..)| path.contains('{')) {
-        same(path, &|path| scene.post_form(path, &format!("csrf={csrf}&{fields}")));
-    }
-    // Nor does a list tell of them, whatever is asked of it.
-    let display = theirs.key.json["display"].as_str().unwrap();
-    let digits = &display[8..12];
-    for query in [theirs.key.id.as_str(), &theirs.key.id[4..], digits, display] {
-        let query = url::form_urlencoded::byte_serialize(query.as_bytes()).collect::<String>();
-        let page = scene.get(&format!("/settings/api-keys?q={query}&team=globex")).text();
-        assert!(page.contains("No key matches"), "{query}: {page}");
-    }
-    for path in ["/settings/api-keys?team=globex", "/settings/users?team=globex", "/settings/gateways"] {
-        let page = scene.get(path).text();
-        for secret in ["globex", theirs.key.id.as_str(), display, &theirs.user] {
-            assert!(!page.contains(secret), "{path} tells {secret}");
+    each_store(|scene| {
+        Things::of(&scene, "acme");
+        let theirs = Things::of(&scene, "globex");
+        let nobodys = Things {
+            key: CreatedKey { id: format!("key_{}", "0".repeat(20)), key: String::new(), json: Value::Null },
+            user: format!("usr_{}", "0".repeat(20)),
+        };
+        scene.log_in("admin");
+        let csrf = scene.csrf();
+        let before = state(&scene);
+        let same = |path: &str, ask: &dyn Fn(&str) -> Answer| {
+            let [real, unreal] = [&theirs, &nobodys].map(|things| ask(&things.filled(path)));
+            assert_eq!((real.status, unreal.status), (404, 404), "{path}: {}", real.text());
+            let [real, unreal] = [real, unreal].map(|answer| without_request_id(&answer.text()));
+            assert_eq!(real, unreal, "{path}");
+            assert!(!real.contains("globex") && !real.contains("Worth a look"), "{path}: {real}");
+        };
+        for (path, _) in pages().filter(|(path, _)| path.contains('{')) {
+            same(path, &|path| scene.get(path));
         }
-    }
-    // A team that a form names is not heard.
-    let answer = scene.post_form(
-        "/settings/api-keys",
-        &format!("csrf={csrf}&label=Ours&environment=live&team=globex&idempotency_key=form_3"),
-    );
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    let answer =
-        scene.post_form("/settings/users", &format!("csrf={csrf}&account=new&role=admin&team=globex"));
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    let after = state(&scene);
-    let of_globex = |state: &Value| {
-        let all = [&state[0], &state[1]].into_iter().flat_map(|list| list.as_array().unwrap().clone());
-        all.filter(|thing| thing["team"] == "globex").collect::<Vec<_>>()
-    };
-    assert_eq!(of_globex(&after), of_globex(&before), "theirs is as it was");
+        for (path, _, fields) in FORMS.into_iter().filter(|(path, ..)| path.contains('{')) {
+            same(path, &|path| scene.post_form(path, &format!("csrf={csrf}&{fields}")));
+        }
+        // Nor does a list tell of them, whatever is asked of it.
+        let display = theirs.key.json["display"].as_str().unwrap();
+        let digits = &display[8..12];
+        for query in [theirs.key.id.as_str(), &theirs.key.id[4..], digits, display] {
+            let query = url::form_urlencoded::byte_serialize(query.as_bytes()).collect::<String>();
+            let page = scene.get(&format!("/settings/api-keys?q={query}&team=globex")).text();
+            assert!(page.contains("No key matches"), "{query}: {page}");
+        }
+        for path in ["/settings/api-keys?team=globex", "/settings/users?team=globex", "/settings/gateways"] {
+            let page = scene.get(path).text();
+            for secret in ["globex", theirs.key.id.as_str(), display, &theirs.user] {
+                assert!(!page.contains(secret), "{path} tells {secret}");
+            }
+        }
+        // A team that a form names is not heard.
+        let answer = scene.post_form(
+            "/settings/api-keys",
+            &format!("csrf={csrf}&label=Ours&environment=live&team=globex&idempotency_key=form_3"),
+        );
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let answer =
+            scene.post_form("/settings/users", &format!("csrf={csrf}&account=new&role=admin&team=globex"));
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let after = state(&scene);
+        let of_globex = |state: &Value| {
+            let all = [&state[0], &state[1]].into_iter().flat_map(|list| list.as_array().unwrap().clone());
+            all.filter(|thing| thing["team"] == "globex").collect::<Vec<_>>()
+        };
+        assert_eq!(of_globex(&after), of_globex(&before), "theirs is as it was");
+    });
 }
 
 /// The page without the id of its request, which differs each time.

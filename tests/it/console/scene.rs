@@ -38,6 +38,15 @@ pub fn each(play: impl Fn(&Scene)) {
     }
 }
 
+/// Plays a test that is the same on every screen, with SQLite; where the long tests are wanted, with both stores.
+pub fn each_store(play: impl Fn(Scene)) {
+    for redis in [false, true] {
+        if full() || !redis {
+            play(Scene::with(redis, Screen::Desktop));
+        }
+    }
+}
+
 impl Scene {
     pub fn new() -> Scene {
         Scene::with(false, Screen::Desktop)
