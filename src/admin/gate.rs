@@ -163,12 +163,7 @@ async fn check_csrf(headers: &HeaderMap, expected: &CsrfToken, body: Body) -> Re
     if let Some(presented) = headers.get(CSRF_HEADER) {
         return if expected.is(presented.as_bytes()) { Ok(body) } else { Err(Problem::forged()) };
     }
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_form = kind
-        .split(';')
-        .next()
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
-    if !is_form {
+    if !body::is(body::FORM, headers) {
         return Err(Problem::forged());
     }
     let bytes = body::collect(Request::new(body), FORM_LIMIT).await?;

@@ -14,6 +14,7 @@ use super::error::{ConfigError, ConfigErrors, Origin};
 use super::layers::variable_of;
 use super::raw::{Raw, RawTls, Secret, Whole};
 use super::*;
+use crate::model::is_invisible;
 
 /// More would not fit beside the navigation.
 const MAX_BRAND: usize = 40;
@@ -229,7 +230,7 @@ impl Judge<'_> {
 
     fn brand(&mut self, brand: String) -> String {
         let brand = brand.trim();
-        if !(1..=MAX_BRAND).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
+        if !(1..=MAX_BRAND).contains(&brand.chars().count()) || brand.chars().any(is_invisible) {
             self.wrong("console.brand", format!("must be 1 to {MAX_BRAND} characters, in one line"));
         }
         brand.to_owned()

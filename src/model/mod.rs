@@ -12,6 +12,7 @@ mod id;
 mod member;
 mod record;
 mod secret;
+mod text;
 mod timestamp;
 mod token;
 mod user;
@@ -25,6 +26,7 @@ pub use record::{Environment, KeyRecord, KeyStatus, UnknownEnvironment};
 pub use secret::{
     ApiKey, CheckSecret, KeyFormat, KeyHash, KeyRandom, MalformedHash, MalformedKey, PrefixError,
 };
+pub use text::is_invisible;
 pub use timestamp::{MalformedTimestamp, Timestamp};
 pub use token::{CsrfToken, SecretToken, TokenHash};
 pub use user::{

@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use argon2::password_hash::phc;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::{self, PasswordHasher, PasswordVerifier, phc};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -140,9 +139,9 @@ impl Passwords {
         let mut salt = [0; SALT];
         getrandom::fill(&mut salt)?;
         let password = password.clone();
-        self.on_a_thread(move || {
-            let hash: phc::PasswordHash = hasher()
-                .hash_password_with_salt(password.0.as_bytes(), &salt)
+        self.on_a_thread(move |hasher| {
+            let hash = hasher
+                .hash(password.0.as_bytes(), &salt)
                 .map_err(|error| PeopleError::Hashing(Box::new(error)))?;
             Ok(PasswordHash::new(hash.to_string()))
         })
@@ -156,19 +155,18 @@ impl Passwords {
         hash: Option<&PasswordHash>,
     ) -> Result<Tried, PeopleError> {
         let (password, hash) = (password.clone(), hash.cloned());
-        self.on_a_thread(move || {
+        self.on_a_thread(move |hasher| {
             // More than a password may have is none; it is cut, so that nobody hashes megabytes here.
             let bytes = password.0.as_bytes();
             let fits = bytes.len() <= MAX_BYTES;
             let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
             let known = hash.as_ref().and_then(|hash| phc::PasswordHash::new(hash.expose()).ok());
             let Some(known) = known.filter(|_| fits) else {
-                let in_vain: Result<phc::PasswordHash, _> =
-                    hasher().hash_password_with_salt(bytes, &[0; SALT]);
+                let in_vain = hasher.hash(bytes, &[0; SALT]);
                 drop(in_vain);
                 return Ok(Tried::Wrong);
             };
-            match hasher().verify_password(bytes, &known) {
+            match hasher.verify(bytes, &known) {
                 Ok(()) if is_outdated(&known) => Ok(Tried::RightButOutdated),
                 Ok(()) => Ok(Tried::Right),
                 Err(_) => Ok(Tried::Wrong),
@@ -179,18 +177,17 @@ impl Passwords {
 
     async fn on_a_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, PeopleError> + Send + 'static,
+        work: impl FnOnce(&Hasher) -> Result<T, PeopleError> + Send + 'static,
     ) -> Result<T, PeopleError> {
         let place = Waiting::enter(&self.waiting).ok_or(PeopleError::Busy)?;
         let turns = Arc::clone(&self.turns);
         let turn = turns.acquire_owned().await.map_err(|error| PeopleError::Hashing(Box::new(error)))?;
         drop(place);
-        let hashings = Arc::clone(&self.hashings);
+        let hasher = Hasher { hashings: Arc::clone(&self.hashings) };
         // The turn goes with the work: a client that hangs up does not make room for another while it goes on.
         let worked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            hashings.fetch_add(1, Ordering::Relaxed);
-            work()
+            work(&hasher)
         });
         worked.await.map_err(|error| PeopleError::Hashing(Box::new(error)))?
     }
@@ -214,12 +211,28 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn hasher() -> Argon2<'static> {
-    let params = Params::new(MEMORY_KIB, ITERATIONS, LANES, None).expect("a test hashes with these");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+/// Argon2id, each use of which is counted.
+struct Hasher {
+    hashings: Arc<AtomicU64>,
 }
 
-/// Whether a hash was made with less than [`hasher`] takes.
+impl Hasher {
+    fn hash(&self, password: &[u8], salt: &[u8]) -> password_hash::Result<phc::PasswordHash> {
+        self.argon2().hash_password_with_salt(password, salt)
+    }
+
+    fn verify(&self, password: &[u8], hash: &phc::PasswordHash) -> password_hash::Result<()> {
+        self.argon2().verify_password(password, hash)
+    }
+
+    fn argon2(&self) -> Argon2<'static> {
+        self.hashings.fetch_add(1, Ordering::Relaxed);
+        let params = Params::new(MEMORY_KIB, ITERATIONS, LANES, None).expect("a test hashes with these");
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    }
+}
+
+/// Whether a hash was made with less than [`Hasher`] takes.
 fn is_outdated(hash: &phc::PasswordHash) -> bool {
     if hash.algorithm.as_str() != "argon2id" {
         return true;

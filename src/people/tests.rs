@@ -200,6 +200,9 @@ async fn a_link_sets_a_password_once_and_in_time() {
     assert!(house.people.set_password_by_link(&demo, &new).await.is_err(), "it is not good for that");
     assert!(house.is_in(&house.people.log_in_by_link(&demo).await.unwrap()).await);
     assert!(house.people.log_in_by_link(&demo).await.is_err());
+    let (late, until) = house.people.log_in_link(&user.id).await.unwrap();
+    house.clock.advance(until.since(house.people.now()));
+    assert!(matches!(house.people.log_in_by_link(&late).await, Err(PeopleError::LinkEnded)));
 }
 
 #[tokio::test]

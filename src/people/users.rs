@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Password, People, PeopleError, within_deadline};
-use crate::model::{Account, Role, SecretToken, Team, Timestamp, User, UserId};
+use crate::model::{Account, Role, SecretToken, Team, Timestamp, User, UserId, is_invisible};
 use crate::store::people::{Purpose, Replacement, StoredUser};
 
 /// How long a link may wait for whoever sets a password by it.
@@ -257,11 +257,7 @@ fn check_team(role: Role, team: Option<&Team>) -> Result<(), PeopleError> {
 
 fn display_name(text: &str) -> Result<String, PeopleError> {
     let name = text.trim();
-    let invisible = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if (1..=MAX_DISPLAY_NAME).contains(&name.chars().count()) && !name.chars().any(invisible) {
+    if (1..=MAX_DISPLAY_NAME).contains(&name.chars().count()) && !name.chars().any(is_invisible) {
         Ok(name.to_owned())
     } else {
         Err(PeopleError::Invalid { field: "display_name", what: "must be 1 to 100 visible characters" })
