@@ -14,7 +14,7 @@ use keygate::events::FeedSink;
 use keygate::model::{ApiKey, CheckSecret, Environment, KeyFormat, KeyId, KeyRecord, Shard, Timestamp};
 use keygate::observe::Metrics;
 use keygate::proxy::credential;
-use keygate::proxy::headers::{self, Client, RequestId, TraceId};
+use keygate::proxy::headers::{self, Client, RequestId, Scheme, TraceId};
 use keygate::proxy::survey::Survey;
 use keygate::proxy::values::Values;
 use keygate::store::KeyStore;
@@ -174,7 +174,7 @@ fn header_hygiene(bencher: Bencher) {
     let world = &*WORLD;
     let permit = world.permit(&world.keys[0], &world.verifier.near());
     let headers = request_headers(&world.keys[0]);
-    let (client, mut values) = (Client::at(IpAddr::V4(Ipv4Addr::LOCALHOST)), Values::default());
+    let (client, mut values) = (Client::at(IpAddr::V4(Ipv4Addr::LOCALHOST), Scheme::Http), Values::default());
     bencher.with_inputs(|| headers.clone()).bench_local_values(|mut headers| {
         let survey = Survey::of(&headers);
         headers::strip_reserved(&mut headers, &survey);

@@ -4,10 +4,13 @@
 //! [`FeedSink`] at once, without waiting for the bus. Other gateways learn it from the store. A revocation goes there
 //! even before the store is asked: a key that somebody wants dead dies here however the store is.
 
+mod edit;
 mod error;
+mod history;
 mod import;
 #[cfg(test)]
 pub(crate) mod memory;
+mod once;
 mod overdue;
 mod rotation;
 mod rules;
@@ -29,17 +32,21 @@ use crate::model::{
 };
 use crate::observe::Metrics;
 use crate::store::{
-    self, Activity, Creation, KeyStore, ListQuery, Page, StoreError, StoreReport, StoredKey, Told,
+    self, Activity, Creation, KeyStore, ListQuery, Once, Origin, Page, StoreError, StoreReport, StoredKey,
+    Told,
 };
 
 use overdue::Overdue;
 
+pub use edit::{KeyEdit, Revision};
 pub use error::KeyError;
+pub use history::{Happening, HappeningKind, KeyUsage, MAX_DAYS};
 pub use import::{BadImport, ImportReport, ImportedKey};
+pub use once::Made;
 pub use rotation::RotatedKey;
 pub use rules::{
     DEFAULT_TEAM, Grace, InvalidField, MAX_GRACE, MalformedExpiry, MalformedGrace, RelativeExpiry,
-    without_keys,
+    has_key_digits, without_keys,
 };
 
 /// How long one operation of the store may take before the caller is told that it did not answer.
@@ -48,6 +55,9 @@ const STORE_DEADLINE: Duration = Duration::from_secs(5);
 const REVOKE_PATIENCE: Duration = Duration::from_millis(250);
 /// New random keys are drawn this often. Even once again means that the randomness is broken.
 const MAX_DRAWS: usize = 3;
+/// A key is drawn this often until one lies in a certain shard, which one of 16 does: that all of them miss has a chance
+/// of 10⁻²⁸.
+const MAX_SHARD_DRAWS: usize = 1_000;
 
 /// The life of keys, from creation to revocation.
 pub struct KeyService {
@@ -106,26 +116,53 @@ impl KeyService {
     /// # Errors
     /// A member is not allowed, the store failed, or there is no good randomness.
     pub async fn create(&self, new: NewKey) -> Result<(KeyRecord, ApiKey), KeyError> {
+        match self.create_once(new, None).await? {
+            Made::Now(made) => Ok(made),
+            Made::Before(_) => Err(KeyError::PoorRandomness),
+        }
+    }
+
+    /// As [`create`](KeyService::create), by a request that makes one key however often it is sent, if it is `once`.
+    ///
+    /// # Errors
+    /// Also [`KeyError::AnotherRequest`].
+    pub async fn create_once(
+        &self,
+        new: NewKey,
+        once: Option<Once>,
+    ) -> Result<Made<(KeyRecord, ApiKey)>, KeyError> {
+        let shard = once.map(|once| once.shard());
+        if let Some(shard) = shard
+            && let Some(key) = self.made_before(shard, once.as_ref()).await?
+        {
+            return Ok(Made::Before(key));
+        }
         let now = self.clock.now().wall;
         let label = rules::label(&new.label)?;
         let team = rules::team(new.team.as_deref())?;
         let expires_at = new.expires_at.map(|expiry| rules::future_expiry(expiry, now)).transpose()?;
         let secret = self.first_secret().await?;
         for _ in 0..MAX_DRAWS {
-            let Some(key) = self.draw(new.environment, &secret, None)? else { continue };
+            let key = self.draw(new.environment, &secret, shard)?;
             let record = KeyRecord {
                 expires_at,
                 ..self.record_of(&key, label.clone(), team.clone(), new.environment)?
             };
-            if self.write_new(&record).await? == Creation::Created {
-                tracing::info!(key_id = %record.id, team = record.team, environment = %record.environment, "key created");
-                return Ok((record, key));
+            match self.write_new(&record, once.map_or(Origin::Made, Origin::MadeOnce)).await? {
+                Creation::Created => {
+                    tracing::info!(key_id = %record.id, team = record.team, environment = %record.environment, "key created");
+                    return Ok(Made::Now((record, key)));
+                }
+                Creation::Repeated(earlier) => {
+                    return Ok(Made::Before(self.of_earlier(&earlier, once.as_ref()).await?));
+                }
+                Creation::AlreadyThere => {}
             }
         }
         Err(KeyError::PoorRandomness)
     }
 
-    /// One page of keys, newest first.
+    /// One page of keys.
     ///
     /// # Errors
     /// The store failed.
@@ -183,6 +220,17 @@ impl KeyService {
         self.revoke_stored(stored.unwrap_or(StoredKey { record, activity: Activity::default() })).await
     }
 
+    /// The key that somebody holds, if there is such a key.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn find(&self, key: &ApiKey) -> Result<Option<StoredKey>, KeyError> {
+        match within_deadline(self.store.find(&key.hash())).await? {
+            Some(record) => Ok(within_deadline(self.store.get(&record.id)).await?),
+            None => Ok(None),
+        }
+    }
+
     /// What is there where the store should be, for an operator.
     ///
     /// # Errors
@@ -223,17 +271,22 @@ impl KeyService {
         Ok(secret.ok_or_else(|| StoreError::Corrupt("it has no check secret".to_owned()))?)
     }
 
-    /// Draws a key; none if it does not lie in `shard`.
+    /// Draws keys until one lies in `shard`.
     fn draw(
         &self,
         environment: Environment,
         secret: &CheckSecret,
         shard: Option<Shard>,
-    ) -> Result<Option<ApiKey>, KeyError> {
-        let mut random: KeyRandom = random_bytes()?;
-        let key = self.format.mint(environment, random, secret);
-        random.zeroize();
-        Ok(shard.is_none_or(|shard| shard == Shard::of(&key.hash())).then_some(key))
+    ) -> Result<ApiKey, KeyError> {
+        for _ in 0..MAX_SHARD_DRAWS {
+            let mut random: KeyRandom = random_bytes()?;
+            let key = self.format.mint(environment, random, secret);
+            random.zeroize();
+            if shard.is_none_or(|shard| shard == Shard::of(&key.hash())) {
+                return Ok(key);
+            }
+        }
+        Err(KeyError::PoorRandomness)
     }
 
     /// The record of a key that is made now and does not expire.
@@ -261,8 +314,8 @@ impl KeyService {
         })
     }
 
-    async fn write_new(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
-        let creation = within_deadline(self.store.create(record)).await?;
+    async fn write_new(&self, record: &KeyRecord, origin: Origin) -> Result<Creation, StoreError> {
+        let creation = within_deadline(self.store.create_from(record, &origin)).await?;
         if creation == Creation::Created {
             self.tell(EventKind::Created, &record.hash, Some(record.id));
         }

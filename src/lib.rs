@@ -10,8 +10,10 @@
 //! - [`store`]: where keys live. SQLite or Redis, behind one contract.
 //! - [`events`]: how gateways learn what changed.
 //! - [`keys`]: create, list, rotate, revoke, import.
+//! - [`people`]: who may log in, what they may do, and their sessions.
 //! - [`roll`]: who is in the fleet, and who has heard of a revocation.
 //! - [`admin`]: the same over HTTP, with probes and metrics.
+//! - [`tls`]: what our own listeners prove themselves with.
 //! - [`demo`]: a sample API to stand in front of.
 //! - [`app`]: start and stop, in order.
 //! - [`cli`]: the command line.
@@ -30,10 +32,12 @@ pub mod events;
 pub mod keys;
 pub mod model;
 pub mod observe;
+pub mod people;
 pub mod proxy;
 pub mod roll;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 pub mod usage;
 pub mod verify;

@@ -13,7 +13,7 @@ use std::path::Path;
 const FLOORS: [&[&str]; 5] = [
     &["model", "allocator", "clock", "backoff", "testing"],
     &["config", "observe", "store", "events"],
-    &["verify", "usage", "keys", "roll"],
+    &["verify", "usage", "keys", "roll", "people", "tls"],
     &["proxy", "admin", "demo"],
     &["app", "cli", "main"],
 ];

@@ -1,4 +1,4 @@
-//! Reading JSON that a client sent, within limits of size and time.
+//! Reading what a client sent, within limits of size and time: JSON, or the body of a form.
 
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use super::problem::Problem;
 
 /// Bytes of a body, where nothing else is said.
 pub(super) const LIMIT: usize = 1024 * 1024;
+/// What browsers call the fields of a form.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 /// Bytes of an import.
 pub(super) const IMPORT_LIMIT: usize = 16 * 1024 * 1024;
 /// How long a whole body may take.
@@ -23,7 +26,7 @@ const READ_DEADLINE: Duration = Duration::from_secs(30);
 /// # Errors
 /// 415, 413, 408; 400 if it is not JSON; 422 if it is and not a `T`.
 pub(super) async fn read<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {
-    if !is_json(request.headers()) {
+    if !is(JSON, request.headers()) {
         return Err(Problem::unsupported_media_type());
     }
     parse(&collect(request, limit).await?)
@@ -37,7 +40,7 @@ pub(super) async fn read_if_any<T: DeserializeOwned + Default>(
     request: Request,
     limit: usize,
 ) -> Result<T, Problem> {
-    let is_json = is_json(request.headers());
+    let is_json = is(JSON, request.headers());
     let body = collect(request, limit).await?;
     match body.is_empty() {
         true => Ok(T::default()),
@@ -46,7 +49,11 @@ pub(super) async fn read_if_any<T: DeserializeOwned + Default>(
     }
 }
 
-async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// Reads a whole body.
+///
+/// # Errors
+/// 413, 408; 400 if it ends too early.
+pub(super) async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
     let collected = Limited::new(request.into_body(), limit).collect();
     match tokio::time::timeout(READ_DEADLINE, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -56,10 +63,11 @@ async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the body is said to be of this media type, whatever its parameters.
+pub(super) fn is(media_type: &str, headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    essence.eq_ignore_ascii_case(media_type)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

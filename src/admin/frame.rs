@@ -1,11 +1,9 @@
-//! What is around every request to the admin API: its id, the token, and the rendering of what went wrong.
+//! What is around every request to the admin listener: its id, and the rendering of what went wrong.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-
-use crate::config::AdminToken;
 
 use super::problem::Problem;
 
@@ -14,9 +12,14 @@ const MAX_REQUEST_ID: usize = 64;
 /// Everything under here deals with keys: it needs the token, and no cache may keep it.
 const API: &str = "/v1";
 
+/// The id of a request, for whoever renders an answer to it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Gives the request an id, and renders whatever is not a success in one way.
-pub(super) async fn frame(request: Request, next: Next) -> Response {
+pub(super) async fn frame(mut request: Request, next: Next) -> Response {
     let request_id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let is_api = is_api(request.uri().path());
     let method = request.method().clone();
     let mut response = next.run(request).await;
@@ -39,21 +42,6 @@ pub(super) async fn frame(request: Request, next: Next) -> Response {
     response
 }
 
-/// Lets a request under `/v1` pass only with the token. Asked before anything is said about what exists there.
-pub(super) async fn require_token(
-    State(token): State<Option<AdminToken>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if is_api(request.uri().path()) {
-        let presented = bearer(request.headers())?;
-        if !token.is_some_and(|token| token.is(presented)) {
-            return Err(Problem::unauthorized("this is not the admin token"));
-        }
-    }
-    Ok(next.run(request).await)
-}
-
 /// For what no route knows.
 pub(super) async fn not_found() -> Problem {
     Problem::of_status(http::StatusCode::NOT_FOUND)
@@ -64,7 +52,8 @@ pub(super) async fn method_not_allowed() -> Problem {
     Problem::of_status(http::StatusCode::METHOD_NOT_ALLOWED)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
+/// The token that a machine shows.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value.as_bytes(),
@@ -79,22 +68,26 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     }
 }
 
-fn is_api(path: &str) -> bool {
+/// Whether `path` is the API's.
+pub(super) fn is_api(path: &str) -> bool {
     path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A refusal in a library's words: `/readyz` has its own form, which is JSON.
+/// A refusal in a library's words: `/readyz` has its own form, which is JSON, and the console has pages.
 fn is_foreign_error(response: &Response) -> bool {
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-    is_error && !is_json
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    is_error && kind != "application/json" && !kind.starts_with("text/html")
 }
 
-/// The rendered problem, with the headers that only the router knows.
+/// The rendered problem, with the headers that only the router and the handlers know.
 fn rendered(problem: Problem, request_id: &str, original: Response) -> Response {
     let mut response = problem.render(request_id);
-    if let Some(allow) = original.headers().get(header::ALLOW) {
-        response.headers_mut().insert(header::ALLOW, allow.clone());
+    for name in [header::ALLOW, header::ETAG] {
+        if let Some(value) = original.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

@@ -5,10 +5,14 @@ use std::borrow::Cow;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::keys::{BadImport, InvalidField, KeyError, without_keys};
+use crate::people::{PeopleError, Role};
 use crate::store::StoreError;
+
+use super::users::UserView;
+use super::view::KeyView;
 
 /// How many keys of an import are named; whoever has more wrong lines has one mistake, not many.
 const MAX_NAMED_IMPORTS: usize = 50;
@@ -21,14 +25,56 @@ pub(super) struct Problem {
     title: &'static str,
     detail: Cow<'static, str>,
     errors: Vec<MemberError>,
+    /// What is there now, where a precondition failed.
+    current: Option<Box<serde_json::Value>>,
+    /// Seconds, beside those that a status has by itself.
+    retry_after: Option<u64>,
     close: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// What is wrong with one of several keys.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct MemberError {
+    /// Its place, from 0 on.
     index: usize,
     field: &'static str,
     detail: &'static str,
+}
+
+/// A refusal (RFC 9457), with the members that the API's other clients read, too.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemView<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    /// What to do about it.
+    detail: &'a str,
+    /// The exact reason.
+    code: &'static str,
+    /// The reason in capitals.
+    error: String,
+    /// As `detail`.
+    message: &'a str,
+    request_id: &'a str,
+    /// Of an import, the keys that are not allowed.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [MemberError],
+    /// The key or the user as it is now, where a precondition failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Current>)]
+    current: Option<Box<serde_json::Value>>,
+}
+
+/// What is there now, for the API's description alone.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the API's description alone")]
+enum Current {
+    Key(KeyView),
+    User(UserView),
 }
 
 impl Problem {
@@ -38,7 +84,16 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Problem {
-        Problem { status, code, title, detail: detail.into(), errors: Vec::new(), close: false }
+        Problem {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            errors: Vec::new(),
+            current: None,
+            retry_after: None,
+            close: false,
+        }
     }
 
     /// The request cannot be understood.
@@ -59,6 +114,28 @@ impl Problem {
     /// No token, or not the right one.
     pub(super) fn unauthorized(detail: &'static str) -> Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Admin token required", detail)
+    }
+
+    /// A person who has less than `role`.
+    pub(super) fn forbidden(role: Role) -> Problem {
+        let detail = match role {
+            Role::Viewer => "this needs the role viewer",
+            Role::Editor => "this needs the role editor; ask an admin of your team",
+            Role::Admin => "this needs the role admin; ask an admin of your team",
+        };
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// A person of a team, where only those who see to the whole fleet may.
+    pub(super) fn forbidden_to_teams() -> Problem {
+        let detail = "this concerns the whole fleet: only its admins, and the admin token, may do it";
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// It does not come from a page of ours, or from one that is out of date.
+    pub(super) fn forged() -> Problem {
+        let detail = "this was not sent by a current page of this console; reload the page and try again";
+        Problem::new(StatusCode::FORBIDDEN, "csrf_failed", "Not sent from here", detail)
     }
 
     /// No such thing.
@@ -105,6 +182,27 @@ impl Problem {
         }
     }
 
+    /// `If-Match` is needed, and missing.
+    pub(super) fn precondition_required() -> Problem {
+        let detail = "send If-Match with the ETag of what you want to change, as you have seen it";
+        Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "Precondition required",
+            detail,
+        )
+    }
+
+    /// What is there is not what `If-Match` says.
+    fn precondition_failed(detail: &'static str) -> Problem {
+        Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "Changed meanwhile", detail)
+    }
+
+    /// With what is there now.
+    pub(super) fn with_current(self, current: serde_json::Value) -> Problem {
+        Problem { current: Some(Box::new(current)), ..self }
+    }
+
     /// A handler ended without an answer.
     pub(super) fn internal() -> Problem {
         Problem::new(
@@ -132,22 +230,32 @@ impl Problem {
         }
     }
 
+    /// Its status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its title and what is wrong, for people.
+    pub(super) fn words(&self) -> (&'static str, &str) {
+        (self.title, &self.detail)
+    }
+
     /// The answer, with all the members that our clients read.
     pub(super) fn render(self, request_id: &str) -> Response {
-        let mut body = json!({
-            "type": format!("urn:keygate:problem:{}", self.code),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-            "error": self.code.to_ascii_uppercase(),
-            "message": self.detail,
-            "request_id": request_id,
-        });
-        if !self.errors.is_empty() {
-            body["errors"] = json!(self.errors);
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let view = ProblemView {
+            kind: format!("urn:keygate:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            error: self.code.to_ascii_uppercase(),
+            message: &self.detail,
+            request_id,
+            errors: &self.errors,
+            current: self.current,
+        };
+        let body = serde_json::to_string(&view).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.status {
@@ -159,6 +267,9 @@ impl Problem {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -185,20 +296,7 @@ impl From<KeyError> for Problem {
                 Problem { errors: named(bad), ..Problem::invalid(error.to_string()) }
             }
             KeyError::NotFound => Problem::not_found("there is no such key"),
-            KeyError::Store(cause) => {
-                tracing::warn!(error = %cause, "the store failed a request to the admin API");
-                let detail = match cause {
-                    StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done".into(),
-                    StoreError::NotOurs(mismatch) => Cow::Owned(format!(
-                        "what is found in the store's place is not the fleet's store, and nothing was done: {mismatch}"
-                    )),
-                    StoreError::Unavailable(_)
-                    | StoreError::TimedOut(_)
-                    | StoreError::CircuitOpen
-                    | StoreError::Busy => "the store does not answer; repeat the request".into(),
-                };
-                Problem::unavailable("store_unavailable", "Store unavailable", detail)
-            }
+            KeyError::Store(cause) => Problem::of_store(cause),
             KeyError::ImportInterrupted { done, source } => {
                 tracing::warn!(error = %source, "the store failed during an import");
                 let written = done.created + done.already_there;
@@ -226,11 +324,82 @@ impl From<KeyError> for Problem {
             KeyError::RotatedBefore(_) => {
                 Problem::conflict("key_rotated", "Key rotated before", error.to_string())
             }
+            KeyError::NoEditOfRevoked => Problem::conflict("key_revoked", "Key revoked", error.to_string()),
+            KeyError::EditedMeanwhile(_) => Problem::precondition_failed(
+                "the key is not as If-Match says; see `current`, and send the request again with the ETag that it has now",
+            ),
+            KeyError::AnotherRequest => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "Idempotency key reused",
+                error.to_string(),
+            ),
             KeyError::StoreChanged(_) => {
                 Problem::conflict("store_changed", "Store changed", format!("{error}; nothing was done"))
             }
             KeyError::Unacceptable(_) => {
                 Problem::conflict("store_unacceptable", "Store unacceptable", error.to_string())
+            }
+        }
+    }
+}
+
+impl Problem {
+    fn of_store(cause: &StoreError) -> Problem {
+        tracing::warn!(error = %cause, "the store failed a request to the admin API");
+        let detail = match cause {
+            StoreError::Corrupt(_) => "the store holds something unreadable; nothing was done".into(),
+            StoreError::NotOurs(mismatch) => Cow::Owned(format!(
+                "what is found in the store's place is not the fleet's store, and nothing was done: {mismatch}"
+            )),
+            StoreError::Unavailable(_)
+            | StoreError::TimedOut(_)
+            | StoreError::CircuitOpen
+            | StoreError::Busy => "the store does not answer; repeat the request".into(),
+        };
+        Problem::unavailable("store_unavailable", "Store unavailable", detail)
+    }
+}
+
+impl From<PeopleError> for Problem {
+    fn from(error: PeopleError) -> Problem {
+        let too_many = |wait: u64| Problem {
+            retry_after: Some(wait),
+            ..Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                "Too many attempts",
+                error.to_string(),
+            )
+        };
+        match &error {
+            PeopleError::Throttled(wait) => too_many(wait.as_millis().div_ceil(1_000).max(1) as u64),
+            PeopleError::Busy => too_many(1),
+            PeopleError::WrongCredentials => Problem::new(
+                StatusCode::FORBIDDEN,
+                "wrong_credentials",
+                "Wrong credentials",
+                error.to_string(),
+            ),
+            PeopleError::Weak(_) | PeopleError::Account(_) | PeopleError::Invalid { .. } => {
+                Problem::invalid(error.to_string())
+            }
+            PeopleError::LinkEnded => {
+                Problem::not_found("this link is not valid any more; ask for a new one")
+            }
+            PeopleError::NotFound => Problem::not_found("there is no such user"),
+            PeopleError::AccountTaken => {
+                Problem::conflict("account_taken", "Account taken", error.to_string())
+            }
+            PeopleError::LastAdmin => Problem::conflict("last_admin", "Last admin", error.to_string()),
+            PeopleError::EditedMeanwhile(_) => Problem::precondition_failed(
+                "the user is not as If-Match says; see `current`, and send the request again with the ETag that it has now",
+            ),
+            PeopleError::Outdated => Problem::conflict("outdated", "Changed meanwhile", error.to_string()),
+            PeopleError::Store(cause) => Problem::of_store(cause),
+            PeopleError::NoRandomness(_) | PeopleError::Hashing(_) => {
+                tracing::error!(%error, "something about a user could not be done");
+                Problem::internal()
             }
         }
     }

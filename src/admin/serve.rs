@@ -4,13 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+use super::session::Peer;
+use crate::tls::Identity;
 
 /// Connections at once. Operators, probes and Prometheus need a few.
 const MAX_CONNECTIONS: usize = 256;
@@ -22,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// For the head of a request, and between two requests.
+    /// For a TLS handshake, for the head of a request, and between two requests.
     pub(super) head: Duration,
     /// For a whole connection: nobody holds one of the few places by reading slowly.
     pub(super) connection: Duration,
@@ -36,13 +40,19 @@ const PATIENCE: Patience = Patience {
     farewell: Duration::from_secs(10),
 };
 
-/// Serves until `shutdown`, then lets requests in flight finish, for at most 10 s.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
-    serve_with(listener, router, shutdown, PATIENCE).await;
+/// Serves until `shutdown`, then lets requests in flight finish, for at most 10 s. Without an `identity` it speaks plain HTTP.
+pub async fn serve(
+    listener: TcpListener,
+    identity: Option<Arc<Identity>>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
+    serve_with(listener, identity, router, shutdown, PATIENCE).await;
 }
 
 pub(super) async fn serve_with(
     listener: TcpListener,
+    identity: Option<Arc<Identity>>,
     router: Router,
     shutdown: impl Future<Output = ()>,
     patience: Patience,
@@ -60,8 +70,9 @@ pub(super) async fn serve_with(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             (place, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = converse(stream, router.clone(), ending.clone(), patience);
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer.ip())));
+                    let connection = converse(stream, identity.clone(), router, ending.clone(), patience);
                     connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -80,9 +91,34 @@ pub(super) async fn serve_with(
 }
 
 /// One connection, until it ends by itself, its time is over, or the server ends.
-async fn converse(stream: TcpStream, router: Router, mut ending: watch::Receiver<bool>, patience: Patience) {
+async fn converse(
+    stream: TcpStream,
+    identity: Option<Arc<Identity>>,
+    router: Router,
+    mut ending: watch::Receiver<bool>,
+    patience: Patience,
+) {
     // Without it small answers wait for an acknowledgement; with it failing they are only slower.
     let _ = stream.set_nodelay(true);
+    let Some(identity) = identity else { return speak(stream, router, ending, patience).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(patience.head, identity.acceptor().accept(stream)) => shaken,
+        _ = ending.wait_for(|&ending| ending) => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => speak(stream, router, ending, patience).await,
+        Ok(Err(error)) => identity.handshake_failed(&error),
+        Err(_elapsed) => identity.handshake_failed(&std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// HTTP on it.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    mut ending: watch::Receiver<bool>,
+    patience: Patience,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience.head)

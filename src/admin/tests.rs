@@ -1,6 +1,8 @@
 //! The API over `tower`'s service interface, without sockets; and the server over loopback.
 
 mod fleet;
+mod keys;
+mod openapi;
 
 use std::time::Duration;
 
@@ -18,11 +20,17 @@ use tokio::sync::oneshot;
 use super::serve::{Patience, serve_with};
 use super::*;
 use crate::clock::ManualClock;
+use crate::keys::KeyService;
 use crate::keys::memory::{HeardEvents, MemoryStore};
 use crate::model::{KeyFormat, Timestamp};
 use crate::observe::Metrics;
+use crate::people::SessionLimits;
+use crate::people::memory::MemoryPeople;
 use crate::roll::RollSettings;
 
+/// How long sessions last.
+const LIMITS: SessionLimits =
+    SessionLimits { idle: Duration::from_secs(1_800), total: Duration::from_secs(43_200) };
 const TOKEN: &str = "a-token-for-tests";
 const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
@@ -50,12 +58,17 @@ fn api() -> Api {
     let keys = KeyService::new(store.clone(), sink, format, Arc::new(clock.clone()), told);
     let metrics: RenderMetrics = Arc::new(|| "keygate_up 1\n".to_owned());
     let state = AdminState {
-        keys: Arc::new(keys),
+        keys: Keys::new(Arc::new(keys)),
+        people: Arc::new(People::new(Arc::new(MemoryPeople::default()), Arc::new(clock.clone()), LIMITS)),
+        cookies: Cookies { secure: false },
+        behind_tls: false,
         roll: Arc::new(roll.unwrap()),
         token: Some(AdminToken::new(TOKEN.into())),
         health: health.clone(),
         metrics: metrics.clone(),
         clock: Arc::new(clock.clone()),
+        brand: "PayKore".to_owned(),
+        flush_interval: Duration::from_secs(5),
     };
     let observe = observe_router(health.clone(), metrics);
     Api { router: router(state), observe, store, health, clock }
@@ -137,6 +150,7 @@ async fn a_key_is_shown_once_at_its_creation() {
             "replaces": null,
             "last_used_at": null,
             "status": "active",
+            "marks": ["never_used"],
             "uses": 0,
             "uses_in_grace": 0,
             "refusals": 0,
@@ -418,8 +432,13 @@ async fn a_client_that_does_not_speak_is_let_go() {
     let address = listener.local_addr().unwrap();
     let (_stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server =
-        tokio::spawn(serve_with(listener, api().router, shutdown, patience(Duration::from_millis(50), SOON)));
+    let server = tokio::spawn(serve_with(
+        listener,
+        None,
+        api().router,
+        shutdown,
+        patience(Duration::from_millis(50), SOON),
+    ));
     for beginning in ["", "GET /livez HT", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -434,7 +453,7 @@ async fn the_server_ends_when_it_is_told_and_lets_idle_connections_go() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server = tokio::spawn(serve_with(listener, api().router, shutdown, patience(SOON, SOON)));
+    let server = tokio::spawn(serve_with(listener, None, api().router, shutdown, patience(SOON, SOON)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut first = [0; 15];
@@ -451,8 +470,13 @@ async fn nobody_holds_a_connection_for_ever() {
     let address = listener.local_addr().unwrap();
     let (_stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let server =
-        tokio::spawn(serve_with(listener, api().router, shutdown, patience(SOON, Duration::from_millis(50))));
+    let server = tokio::spawn(serve_with(
+        listener,
+        None,
+        api().router,
+        shutdown,
+        patience(SOON, Duration::from_millis(50)),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v1/keys HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {TOKEN}\r\n\

@@ -14,12 +14,15 @@ use crate::config::{AdminToken, Config, UpstreamUrl};
 use crate::demo::SampleUpstream;
 use crate::keys::NewKey;
 use crate::model::{ApiKey, Environment, KeyRecord};
+use crate::people::{NewUser, Role, SecretToken};
 
 use super::start::{self, BindError, Listeners, StartError, start_logging};
 use super::{Gatehouse, ServeOptions, control_runtime};
 
 /// The team that the demo's keys belong to.
 const TEAM: &str = "demo";
+/// Who may do everything in the demo.
+const ADMIN: &str = "admin";
 
 /// Runs a gateway in front of a sample API until SIGTERM or SIGINT. Everything is in this process; what is printed can
 /// be pasted into a shell.
@@ -38,14 +41,18 @@ pub fn demo(mut config: Config) -> Result<(), StartError> {
         config.upstream_sandbox = Some(sandbox);
 
         let token = config.admin_token.clone();
+        let schemes =
+            [&config.tls, &config.admin_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
         let listeners = Listeners::bind(&config).await?;
         let addresses =
             (listeners.gateway.local_addr(), listeners.admin.as_ref().map(TcpListener::local_addr));
         let gatehouse = Gatehouse::open(config, ServeOptions { fail_fast: true }, &listeners).await?;
         let keys =
             [gatehouse.demo_key(Environment::Live).await?, gatehouse.demo_key(Environment::Sandbox).await?];
+        let link = gatehouse.demo_link().await?;
         if let (Ok(gateway), Some(Ok(admin)), Some(token)) = (addresses.0, addresses.1, &token) {
-            print(&guide(gateway, admin, token, &keys));
+            let origins = (format!("{}://{gateway}", schemes[0]), format!("{}://{admin}", schemes[1]));
+            print(&guide(&origins.0, &origins.1, token, &link, &keys));
         }
         let ran = gatehouse.run(listeners, signal).await;
         stop.send_replace(true);
@@ -65,6 +72,22 @@ impl Gatehouse {
     }
 }
 
+impl Gatehouse {
+    /// A link that logs the demo's admin in.
+    async fn demo_link(&self) -> Result<SecretToken, StartError> {
+        let admin = NewUser {
+            account: ADMIN.to_owned(),
+            display_name: Some("Demo admin".to_owned()),
+            role: Role::Admin,
+            team: None,
+            password: None,
+        };
+        let link = async { self.people.log_in_link(&self.people.add(admin).await?.user.id).await };
+        let (token, _) = link.await.map_err(|error| StartError::Demo(Box::new(error)))?;
+        Ok(token)
+    }
+}
+
 /// A sample API on a port of its own.
 async fn start_sample(
     environment: Environment,
@@ -79,11 +102,12 @@ async fn start_sample(
     Ok(UpstreamUrl { tls: false, host: "127.0.0.1".to_owned(), port })
 }
 
-/// What to try, as commands for a shell.
+/// What to try, as commands for a shell; `gateway` and `admin` are origins.
 fn guide(
-    gateway: SocketAddr,
-    admin: SocketAddr,
+    gateway: &str,
+    admin: &str,
     token: &AdminToken,
+    link: &SecretToken,
     keys: &[(KeyRecord, ApiKey); 2],
 ) -> String {
     let [(live_record, live), (_, sandbox)] = keys;
@@ -95,25 +119,27 @@ fn guide(
     let mut say = |line: &str| writeln!(text, "{line}").expect("writing to a string does not fail");
     say("keygate demo: a gateway, a sample payments API behind it, and a team with two keys.");
     say("");
-    say(&format!("  gateway      http://{gateway}"));
-    say(&format!("  admin        http://{admin}"));
+    say(&format!("  gateway      {gateway}"));
+    say(&format!("  admin        {admin}"));
     say(&format!("  admin token  {token}"));
+    say(&format!("  log in       {admin}/link/{}", *link.expose()));
+    say("               (once, within 15 minutes, as the demo's admin)");
     say(&format!("  live key     {live}"));
     say(&format!("  sandbox key  {sandbox}"));
     say("");
     say("# A wallet of the Sandbox, and a payment with real (sample) money:");
-    say(&format!("curl -sS http://{gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {sandbox}'"));
+    say(&format!("curl -sS {gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {sandbox}'"));
     say(&format!(
-        "curl -sS http://{gateway}/v1/transfers/p2p -H 'Authorization: Bearer {live}' -H 'Content-Type: application/json' \
+        "curl -sS {gateway}/v1/transfers/p2p -H 'Authorization: Bearer {live}' -H 'Content-Type: application/json' \
          -d '{{\"from_wallet_id\":\"wlt_1\",\"to_wallet_id\":\"wlt_2\",\"amount\":5000}}'"
     ));
     say("");
     say("# A key with one wrong character:");
-    say(&format!("curl -sS http://{gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {wrong}'"));
+    say(&format!("curl -sS {gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {wrong}'"));
     say("");
     say("# Revoke the live key, then use it again:");
-    say(&format!("curl -sS -X POST http://{admin}/v1/keys/{id}/revoke -H 'Authorization: Bearer {token}'"));
-    say(&format!("curl -sS http://{gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {live}'"));
+    say(&format!("curl -sS -X POST {admin}/v1/keys/{id}/revoke -H 'Authorization: Bearer {token}'"));
+    say(&format!("curl -sS {gateway}/v1/wallets/wlt_1 -H 'X-API-Key: {live}'"));
     say("");
     say("Ctrl-C stops everything.");
     text

@@ -8,7 +8,7 @@ mod start;
 mod stores;
 
 pub use demo::demo;
-pub use start::{BindError, StartError};
+pub use start::{BindError, Finding, StartError};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,19 +19,21 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Cookies, Keys};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::events::FeedSink;
 use crate::keys::KeyService;
 use crate::model::{SHARDS, Shard};
-use crate::observe::metrics::SteppedClock;
+use crate::observe::metrics::{SteppedClock, TlsListener};
 use crate::observe::{Health, Metrics};
+use crate::people::{People, SessionLimits};
 use crate::proxy::gateway::{BodyLimits, Gateway, HeadLimits, Limits, Shared};
 use crate::proxy::listener::{Deadlines, WorkerSettings, Workers};
 use crate::proxy::upstream::{Context, Dialer, Upstreams};
 use crate::roll::{Roll, RollSettings};
 use crate::store::KeyStore;
+use crate::tls::Identity;
 use crate::usage::Usage;
 use crate::usage::flusher::Flusher;
 use crate::verify::cache::Capacity;
@@ -55,6 +57,8 @@ const WARN_AFTER: u32 = 3;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often old revocations are looked for that need not be remembered any more.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How often sessions and links are looked for that have ended.
+const FORGET_SESSIONS_INTERVAL: Duration = Duration::from_secs(60);
 /// A clock that moves by more than this between two looks was set.
 const STEP_MS: u64 = 1_000;
 
@@ -79,7 +83,7 @@ pub fn serve(config: Config, options: ServeOptions) -> Result<(), StartError> {
 }
 
 /// Says for each thing that `serve` needs whether it is there: its name, and what was found or what is wrong.
-pub fn check(config: &Config) -> Vec<(String, Result<String, StartError>)> {
+pub fn check(config: &Config) -> Vec<(String, Result<Finding, StartError>)> {
     match control_runtime() {
         Ok(control) => control.block_on(start::check(config)),
         Err(error) => vec![("runtime".to_owned(), Err(error))],
@@ -101,7 +105,11 @@ struct Gatehouse {
     verifier: Arc<Verifier>,
     usage: Arc<Usage>,
     keys: Arc<KeyService>,
+    people: Arc<People>,
     roll: Arc<Roll>,
+    /// What the gateway's listener and the admin listener prove themselves with.
+    identity: Option<Arc<Identity>>,
+    admin_identity: Option<Arc<Identity>>,
     flusher: JoinHandle<()>,
     /// Ends with this gateway's goodbye to its fleet.
     on_roll: JoinHandle<()>,
@@ -122,8 +130,18 @@ impl Gatehouse {
         let health = Arc::new(Health::new());
         let (stop, stopped) = watch::channel(false);
 
+        let identity = |listener, files: &Option<TlsFiles>| {
+            let files = files.clone();
+            files
+                .map(|files| Identity::open(listener, files, Arc::clone(&clock), Arc::clone(&metrics)))
+                .transpose()
+        };
+        let gateway_identity = identity(TlsListener::Gateway, &config.tls)?;
+        let admin_identity = identity(TlsListener::Admin, &config.admin_tls)?;
         let opened = OpenStore::open(&config, &system_clock)?;
         let store = opened.guarded(&config.lookup, &clock);
+        let limits = SessionLimits { idle: config.sessions.idle, total: config.sessions.total };
+        let people = Arc::new(People::new(Arc::clone(opened.people()), Arc::clone(&clock), limits));
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&store),
             &verifier_settings(&config),
@@ -156,15 +174,33 @@ impl Gatehouse {
             Arc::clone(&clock),
             Arc::clone(&metrics),
         ));
+        for identity in gateway_identity.iter().chain(&admin_identity) {
+            tokio::spawn(Arc::clone(identity).keep_current());
+        }
         let revoking = Arc::clone(&keys);
         tokio::spawn(async move { revoking.keep_writing_revocations().await });
         tokio::spawn(follow_fleet(Arc::clone(&verifier), Arc::clone(&health)));
         tokio::spawn(keep_singing(store, Arc::clone(&clock), config.revocation.canary_interval));
         tokio::spawn(keep_forgetting(Arc::clone(&verifier)));
+        tokio::spawn(keep_forgetting_sessions(Arc::clone(&people)));
         tokio::spawn(upkeep(Arc::clone(&verifier), Arc::clone(&clock), Arc::clone(&metrics)));
 
-        let gatehouse =
-            Gatehouse { config, clock, metrics, health, verifier, usage, keys, roll, flusher, on_roll, stop };
+        let gatehouse = Gatehouse {
+            config,
+            clock,
+            metrics,
+            health,
+            verifier,
+            usage,
+            keys,
+            people,
+            roll,
+            identity: gateway_identity,
+            admin_identity,
+            flusher,
+            on_roll,
+            stop,
+        };
         if options.fail_fast && !gatehouse.health.synced_within(FAIL_FAST_WAIT).await {
             let store = gatehouse.config.store.to_string();
             gatehouse.leave().await;
@@ -191,7 +227,7 @@ impl Gatehouse {
             }
         };
         let observing = self.start_admin(listeners.admin, listeners.observe);
-        start::announce("gateway", &listeners.gateway);
+        start::announce("gateway", &listeners.gateway, self.identity.is_some());
         let accepting = tokio::spawn(async move {
             workers.accept(listeners.gateway, draining).await;
             workers
@@ -277,6 +313,7 @@ impl Gatehouse {
                 shortest_wait: config.timeouts.body_idle.min(config.upstream.response_timeout),
             },
             drain_timeout: config.drain_timeout,
+            identity: self.identity.clone(),
         };
         Workers::start(&settings, Arc::clone(&self.metrics), draining, gateway).map_err(StartError::Runtime)
     }
@@ -286,23 +323,35 @@ impl Gatehouse {
         let metrics = Arc::clone(&self.metrics);
         let render: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(move || metrics.render());
         let mut serving = Vec::new();
-        let mut serve = |name, listener: TcpListener, router| {
-            start::announce(name, &listener);
-            serving.push(tokio::spawn(admin::serve(listener, router, ended(self.stop.subscribe()))));
+        let mut serve = |name, listener: TcpListener, identity: Option<Arc<Identity>>, router| {
+            start::announce(name, &listener, identity.is_some());
+            serving.push(tokio::spawn(admin::serve(
+                listener,
+                identity,
+                router,
+                ended(self.stop.subscribe()),
+            )));
         };
         if let Some(listener) = admin {
             let state = AdminState {
-                keys: Arc::clone(&self.keys),
+                keys: Keys::new(Arc::clone(&self.keys)),
+                people: Arc::clone(&self.people),
+                cookies: cookies(&self.config),
+                // A listener with its own TLS is reached directly: where a request says it comes from is the client's word.
+                behind_tls: self.config.behind_tls && self.config.admin_tls.is_none(),
                 roll: Arc::clone(&self.roll),
                 token: self.config.admin_token.clone(),
                 health: Arc::clone(&self.health),
                 metrics: Arc::clone(&render),
                 clock: Arc::clone(&self.clock),
+                brand: self.config.console.brand.clone(),
+                flush_interval: self.config.usage.flush_interval,
             };
-            serve("admin", listener, admin::router(state));
+            serve("admin", listener, self.admin_identity.clone(), admin::router(state));
         }
         if let Some(listener) = observe {
-            serve("observe", listener, admin::observe_router(Arc::clone(&self.health), render));
+            // It carries neither keys nor the token.
+            serve("observe", listener, None, admin::observe_router(Arc::clone(&self.health), render));
         }
         serving
     }
@@ -320,6 +369,12 @@ fn verifier_settings(config: &Config) -> VerifierSettings {
         unchecked_per_second: config.lookup.unchecked_per_second,
         unchecked_at_once: config.lookup.unchecked_max_concurrent,
     }
+}
+
+/// Browsers reach the admin listener by https unless it is on loopback, without a certificate and with nothing in front.
+fn cookies(config: &Config) -> Cookies {
+    let on_loopback = config.admin_listen.is_some_and(|address| address.ip().is_loopback());
+    Cookies { secure: config.admin_tls.is_some() || config.behind_tls || !on_loopback }
 }
 
 fn roll_settings(config: &Config, listeners: &Listeners) -> RollSettings {
@@ -375,6 +430,15 @@ async fn keep_forgetting(verifier: Arc<Verifier>) {
     loop {
         tokio::time::sleep(FORGET_INTERVAL).await;
         verifier.forget_old_deaths().await;
+    }
+}
+
+async fn keep_forgetting_sessions(people: Arc<People>) {
+    loop {
+        tokio::time::sleep(FORGET_SESSIONS_INTERVAL).await;
+        if let Err(error) = people.forget_expired().await {
+            tracing::debug!(%error, "sessions that have ended were not forgotten");
+        }
     }
 }
 

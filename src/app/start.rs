@@ -8,10 +8,12 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat, LogSettings};
 use crate::observe::logging;
+use crate::observe::metrics::TlsListener;
 use crate::proxy::upstream::{Dialer, TlsError};
+use crate::tls::{Pair, PairError};
 
 use super::FAIL_FAST_WAIT;
 use super::stores::{OpenError, OpenStore};
@@ -42,14 +44,17 @@ pub enum StartError {
     /// TLS to the upstreams cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A listener's certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] PairError),
     /// The operating system gave no thread, or no signal handler.
     #[error("the operating system refused what a runtime needs: {0}")]
     Runtime(#[source] io::Error),
     /// The operating system gave no randomness.
     #[error("the operating system gave no random bytes: {0}")]
     NoRandomness(#[source] getrandom::Error),
-    /// The demo's keys could not be made.
-    #[error("the demo's keys could not be made: {0}")]
+    /// The demo's keys, or its admin, could not be made.
+    #[error("the demo's keys, or its admin, could not be made: {0}")]
     Demo(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A part of the gateway ended on its own.
     #[error("a part of the gateway ended on its own: {0}")]
@@ -60,7 +65,7 @@ impl StartError {
     /// What the process says to whoever started it: 64 for settings, 69 for what is not there, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::LogFilter(_) | StartError::Tls(_) => EXIT_USAGE,
+            StartError::LogFilter(_) | StartError::Tls(_) | StartError::Certificate(_) => EXIT_USAGE,
             StartError::Bind(_) | StartError::Store(_) | StartError::StoreUnreachable { .. } => {
                 EXIT_UNAVAILABLE
             }
@@ -124,9 +129,9 @@ async fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, B
 }
 
 /// Tells where a listener stands; with port 0 this is how the port is known.
-pub(super) fn announce(name: &'static str, listener: &TcpListener) {
+pub(super) fn announce(name: &'static str, listener: &TcpListener, tls: bool) {
     match listener.local_addr() {
-        Ok(address) => tracing::info!(listener = name, %address, "listening"),
+        Ok(address) => tracing::info!(listener = name, %address, tls, "listening"),
         Err(error) => tracing::warn!(listener = name, %error, "listening, at an unknown address"),
     }
 }
@@ -151,10 +156,20 @@ pub(super) fn shutdown_signal() -> Result<impl Future<Output = ()>, StartError> 
     })
 }
 
+/// What `check` found where nothing keeps `serve` from starting.
+#[derive(Debug)]
+pub enum Finding {
+    /// All is well, in these words.
+    Good(String),
+    /// It would start, and clients would not be served.
+    Doubtful(String),
+}
+
 /// Tries what `serve` needs, and leaves it as it was.
-pub(super) async fn check(config: &Config) -> Vec<(String, Result<String, StartError>)> {
+pub(super) async fn check(config: &Config) -> Vec<(String, Result<Finding, StartError>)> {
     let mut found = Vec::new();
-    let mut say = |what: &str, result: Result<String, StartError>| found.push((what.to_owned(), result));
+    let mut say = |what: &str, result: Result<Finding, StartError>| found.push((what.to_owned(), result));
+    let good = Finding::Good;
     let addresses = [
         ("listen", Some(config.listen)),
         ("admin_listen", config.admin_listen),
@@ -164,16 +179,38 @@ pub(super) async fn check(config: &Config) -> Vec<(String, Result<String, StartE
         if let Some(address) = address {
             say(
                 field,
-                bind(field, address).await.map(|_| format!("{address} is free")).map_err(StartError::Bind),
+                bind(field, address)
+                    .await
+                    .map(|_| good(format!("{address} is free")))
+                    .map_err(StartError::Bind),
+            );
+        }
+    }
+    for (listener, section, files) in
+        [(TlsListener::Gateway, "tls", &config.tls), (TlsListener::Admin, "admin_tls", &config.admin_tls)]
+    {
+        if let Some(files) = files {
+            say(
+                section,
+                Pair::read(listener, files).map(|pair| judge_pair(&pair)).map_err(StartError::Certificate),
             );
         }
     }
     let roots = Dialer::new(config.upstream.ca_file.as_deref()).map_err(StartError::Tls);
     if roots.is_err() || config.upstream.ca_file.is_some() {
-        say("upstream.ca_file", roots.map(|_| "usable".to_owned()));
+        say("upstream.ca_file", roots.map(|_| good("usable".to_owned())));
     }
-    say("store", check_store(config).await);
+    say("store", check_store(config).await.map(good));
     found
+}
+
+fn judge_pair(pair: &Pair) -> Finding {
+    let end = pair.expires_at;
+    if end <= SystemClock::start().now().wall {
+        Finding::Doubtful(format!("the certificate, or one of its chain, has expired: it ended {end}"))
+    } else {
+        Finding::Good(format!("the certificate and its key fit; it ends {end}"))
+    }
 }
 
 async fn check_store(config: &Config) -> Result<String, StartError> {

@@ -17,6 +17,7 @@ use crate::events::{Log, LogError, Progress};
 use crate::model::{Event, Heads, KeyHash, LogEntry, Shard};
 use crate::observe::Metrics;
 use crate::store::guard::{GuardSettings, GuardedStore};
+use crate::store::people::PeopleStore;
 use crate::store::redis::{EVENTS_CHANNEL, RedisSettings, RedisStore, UnusableRedisUrl};
 use crate::store::sqlite::{OnCommit, SqliteOpenError, SqliteStore};
 use crate::store::{KeyStore, StoreError};
@@ -31,6 +32,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// A store, and where its events come from.
 pub(super) struct OpenStore {
     store: Arc<dyn KeyStore>,
+    people: Arc<dyn PeopleStore>,
     feed: Feed,
 }
 
@@ -83,7 +85,9 @@ impl OpenStore {
                     }
                     clock.not_before(seen);
                 }
-                Ok(OpenStore { store: Arc::new(store), feed: Feed::Local(listener) })
+                let store = Arc::new(store);
+                let people = Arc::clone(&store) as Arc<dyn PeopleStore>;
+                Ok(OpenStore { store, people, feed: Feed::Local(listener) })
             }
             StoreUrl::Redis(url) => {
                 let read = |path: &PathBuf| {
@@ -104,7 +108,8 @@ impl OpenStore {
                     connect_timeout: CONNECT_TIMEOUT,
                 };
                 let keys = Arc::clone(&store) as Arc<dyn KeyStore>;
-                Ok(OpenStore { store: keys, feed: Feed::Redis(Box::new(feed), store) })
+                let people = Arc::clone(&store) as Arc<dyn PeopleStore>;
+                Ok(OpenStore { store: keys, people, feed: Feed::Redis(Box::new(feed), store) })
             }
         }
     }
@@ -112,6 +117,11 @@ impl OpenStore {
     /// The store itself.
     pub(super) fn store(&self) -> &Arc<dyn KeyStore> {
         &self.store
+    }
+
+    /// The same store, for people.
+    pub(super) fn people(&self) -> &Arc<dyn PeopleStore> {
+        &self.people
     }
 
     /// The store behind its deadlines, its bound and its circuit breaker.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use http::Response;
+use http::{Response, StatusCode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
 use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
@@ -17,7 +19,9 @@ use super::failure::Failure;
 use super::{World, print};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8081";
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 const URL_VARIABLE: &str = "KEYGATE_ADMIN_URL";
+const CA_VARIABLE: &str = "KEYGATE_ADMIN_CA_FILE";
 const TOKEN_VARIABLE: &str = "KEYGATE_ADMIN_TOKEN";
 /// For one call; an import of a thousand keys is one.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -33,6 +37,9 @@ pub(super) struct ApiArguments {
     /// A file that holds the admin token, instead of the environment's KEYGATE_ADMIN_TOKEN.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
+    /// Root certificates (PEM) for an https:// admin API instead of the system's, or the environment's KEYGATE_ADMIN_CA_FILE.
+    #[arg(long, visible_alias = "ca", value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
 }
 
 /// Whom to ask.
@@ -41,6 +48,9 @@ pub(super) struct HealthArguments {
     /// The admin or the observe listener [default: what the environment says that this gateway listens on].
     #[arg(long, value_name = "URL")]
     admin_url: Option<String>,
+    /// Root certificates (PEM) for an https:// URL instead of the system's, or the environment's KEYGATE_ADMIN_CA_FILE.
+    #[arg(long, visible_alias = "ca", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// A client of one admin API.
@@ -68,7 +78,8 @@ impl Api {
             })?,
         };
         let authorization = Zeroizing::new(format!("Bearer {}", token.trim()));
-        Ok(Api { agent: agent(&url, CALL_DEADLINE), base: base_of(&url), authorization })
+        let trust = Trust::given(arguments.ca_file.as_deref(), world);
+        Ok(Api { agent: agent(&url, &trust, CALL_DEADLINE)?, base: base_of(&url), authorization })
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -79,6 +90,36 @@ impl Api {
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent.post(format!("{}{path}", self.base));
         self.read(request.header("authorization", self.authorization.as_str()).send_json(body))
+    }
+
+    /// Reads something, and the name of its state.
+    pub(super) fn get_tagged(&self, path: &str) -> Result<(Value, String), Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let answered = request.header("authorization", self.authorization.as_str()).call();
+        let tag = answered.as_ref().ok().and_then(|response| response.headers().get("etag"));
+        let tag = tag.and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
+        Ok((self.read(answered)?, tag))
+    }
+
+    /// Changes something that is in the state of this name.
+    pub(super) fn patch(&self, path: &str, tag: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent.patch(format!("{}{path}", self.base)).header("if-match", tag);
+        self.read(request.header("authorization", self.authorization.as_str()).send_json(body))
+    }
+
+    /// Where answers say nothing.
+    pub(super) fn delete(&self, path: &str) -> Result<(), Failure> {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        let answered = request.header("authorization", self.authorization.as_str()).call();
+        match answered {
+            Ok(response) if response.status() == StatusCode::NO_CONTENT => Ok(()),
+            answered => self.read(answered).map(drop),
+        }
+    }
+
+    /// The whole address of a path of this API's host.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
     fn read(&self, answered: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
@@ -98,12 +139,13 @@ impl Api {
 
 /// `keygate health`.
 pub(super) fn health(arguments: &HealthArguments, world: &mut World<'_>) -> Result<(), Failure> {
-    let url = match arguments.admin_url.as_ref().or_else(|| world.env.get(URL_VARIABLE)) {
-        Some(url) => parse_url(url)?,
-        None => parse_url(&own_listener(world))?,
+    let (url, trust) = match arguments.admin_url.as_ref().or_else(|| world.env.get(URL_VARIABLE)) {
+        Some(url) => (parse_url(url)?, Trust::given(arguments.ca_file.as_deref(), world)),
+        // Its own listener, whose certificate need not name this address; and nothing secret is said.
+        None => (parse_url(&own_listener(world))?, Trust::Anybody),
     };
     let base = base_of(&url);
-    let asked = agent(&url, HEALTH_DEADLINE).get(format!("{base}/readyz")).call();
+    let asked = agent(&url, &trust, HEALTH_DEADLINE)?.get(format!("{base}/readyz")).call();
     let mut response = asked.map_err(|error| unreachable(&base, &error))?;
     let ready = response.status().is_success();
     let answer: Value = response.body_mut().read_json().unwrap_or_default();
@@ -116,12 +158,18 @@ pub(super) fn health(arguments: &HealthArguments, world: &mut World<'_>) -> Resu
 
 /// Where the gateway that has this environment answers probes.
 fn own_listener(world: &World<'_>) -> String {
-    let listeners = ["KEYGATE_OBSERVE_LISTEN", "KEYGATE_ADMIN_LISTEN"];
-    let address = listeners.iter().find_map(|name| world.env.get(*name)?.parse::<SocketAddr>().ok());
-    match address {
-        None => DEFAULT_URL.to_owned(),
-        Some(address) if address.ip().is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
-        Some(address) => format!("http://{address}"),
+    let address = |name| world.env.get(name)?.parse::<SocketAddr>().ok();
+    let admin_scheme =
+        if world.env.contains_key("KEYGATE_ADMIN_TLS__CERTIFICATE") { "https" } else { "http" };
+    let (scheme, address) = match (address("KEYGATE_OBSERVE_LISTEN"), address("KEYGATE_ADMIN_LISTEN")) {
+        (Some(observe), _) => ("http", observe),
+        (None, Some(admin)) => (admin_scheme, admin),
+        (None, None) => (admin_scheme, DEFAULT_ADMIN),
+    };
+    if address.ip().is_unspecified() {
+        format!("{scheme}://127.0.0.1:{}", address.port())
+    } else {
+        format!("{scheme}://{address}")
     }
 }
 
@@ -156,7 +204,45 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
         .map_err(|error| Failure::usage(anyhow!("--token-file {}: cannot be read: {error}", path.display())))
 }
 
-fn agent(url: &Url, deadline: Duration) -> Agent {
+/// Whose certificates are believed, where a URL is https.
+enum Trust {
+    /// Those that the system's roots vouch for.
+    System,
+    /// Those that the roots in this file vouch for.
+    File(PathBuf),
+    /// Any.
+    Anybody,
+}
+
+impl Trust {
+    fn given(flag: Option<&Path>, world: &World<'_>) -> Trust {
+        let file = flag.map(Path::to_owned).or_else(|| world.env.get(CA_VARIABLE).map(PathBuf::from));
+        file.map_or(Trust::System, Trust::File)
+    }
+
+    fn settings(&self) -> Result<TlsConfig, Failure> {
+        let roots = match self {
+            Trust::Anybody => return Ok(TlsConfig::builder().disable_verification(true).build()),
+            Trust::System => rustls_native_certs::load_native_certs().certs,
+            Trust::File(path) => read_roots(path)?,
+        };
+        let roots: Vec<_> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build())
+    }
+}
+
+fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let wrong = |what: String| Failure::usage(anyhow!("{CA_VARIABLE}: {}: {what}", path.display()));
+    match found {
+        Ok(roots) if roots.is_empty() => Err(wrong("holds no certificate; expected PEM".to_owned())),
+        Ok(roots) => Ok(roots),
+        Err(pem::Error::Io(error)) => Err(wrong(format!("cannot be read: {error}"))),
+        Err(_) => Err(wrong("is not whole PEM".to_owned())),
+    }
+}
+
+fn agent(url: &Url, trust: &Trust, deadline: Duration) -> Result<Agent, Failure> {
     let mut config = Agent::config_builder()
         .timeout_global(Some(deadline))
         .http_status_as_error(false)
@@ -168,12 +254,9 @@ fn agent(url: &Url, deadline: Duration) -> Agent {
         // Plain http stays on this machine: a proxy would see the token.
         config = config.proxy(None);
     } else {
-        let found = rustls_native_certs::load_native_certs().certs;
-        let roots: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-        config =
-            config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
+        config = config.tls_config(trust.settings()?);
     }
-    config.build().into()
+    Ok(config.build().into())
 }
 
 fn unreachable(base: &str, error: &ureq::Error) -> Failure {

@@ -18,7 +18,7 @@ use super::card::{Key, card, not_understood, table};
 use super::failure::Failure;
 use super::receipt::receipt;
 use super::table::{printable, time};
-use super::{World, import, print, print_json};
+use super::{World, import, print, print_json, story};
 
 /// Keys in one page of a list.
 const PAGE: usize = 200;
@@ -54,7 +54,7 @@ enum KeysCommand {
         #[arg(long, value_name = "WHEN")]
         expires: Option<Expiry>,
     },
-    /// Lists keys, newest first.
+    /// Lists keys.
     List {
         /// Only this team's.
         #[arg(long)]
@@ -62,18 +62,29 @@ enum KeysCommand {
         /// Only live or sandbox.
         #[arg(long = "env", value_name = "ENVIRONMENT")]
         environment: Option<Environment>,
-        /// Only those with this status.
+        /// Only those with this status, or of which this is true.
         #[arg(long)]
         status: Option<Status>,
+        /// Only those whose label has this in it, or whose id or shown characters do.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// In this order [default: created].
+        #[arg(long)]
+        sort: Option<Sort>,
+        /// Which way [default: desc, and asc for labels].
+        #[arg(long)]
+        order: Option<Order>,
         /// At most so many.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Shows one key.
+    /// Shows one key, how often it was used in the last 30 days, and what happened to it.
     Show {
         /// As `keys list` shows it: key_…
         id: KeyId,
     },
+    /// Changes a key's label or its expiry date.
+    Edit(EditArguments),
     /// Revokes a key, at once and for ever, and says which gateways have stopped accepting it.
     Revoke(RevokeArguments),
     /// Makes a key that takes the place of another, which ends after a grace.
@@ -89,6 +100,19 @@ enum KeysCommand {
         /// `-` is standard input.
         file: PathBuf,
     },
+}
+
+/// At least one of both changes.
+#[derive(Debug, Args)]
+struct EditArguments {
+    /// As `keys list` shows it: key_…
+    id: KeyId,
+    /// Where the key is used.
+    #[arg(long, required_unless_present = "expires")]
+    label: Option<String>,
+    /// When it stops working: 30d, 12h, 2026-01-31T12:00:00Z, or never.
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<NewExpiry>,
 }
 
 /// One of both.
@@ -108,6 +132,44 @@ enum Status {
     Rotating,
     Expired,
     Revoked,
+    /// It ends within 7 days.
+    Expiring,
+    /// It was neither made nor used for 90 days.
+    Idle,
+    #[value(name = "never_used")]
+    NeverUsed,
+    /// It was made 90 days ago or before.
+    #[value(name = "rotation_due")]
+    RotationDue,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    Created,
+    #[value(name = "last_used")]
+    LastUsed,
+    Label,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    Asc,
+    Desc,
+}
+
+/// An expiry, or none any more.
+#[derive(Clone, Copy, Debug)]
+enum NewExpiry {
+    Never,
+    When(Expiry),
+}
+
+impl FromStr for NewExpiry {
+    type Err = MalformedExpiry;
+
+    fn from_str(text: &str) -> Result<NewExpiry, MalformedExpiry> {
+        if text == "never" { Ok(NewExpiry::Never) } else { text.parse().map(NewExpiry::When) }
+    }
 }
 
 /// A moment, or a length of life.
@@ -137,22 +199,20 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
             if let Some(team) = team {
                 body["team"] = team.into();
             }
-            match expires {
-                Some(Expiry::At(moment)) => body["expires_at"] = moment.to_string().into(),
-                Some(Expiry::In(RelativeExpiry(life))) => {
-                    body["expires_in"] = format!("{}s", life.as_secs()).into()
-                }
-                None => {}
+            if let Some(expiry) = expires {
+                put_expiry(&mut body, expiry);
             }
             let created = api.post("/v1/keys", &body)?;
             show_new(world, &created, "", json, now)
         }
-        KeysCommand::List { team, environment, status, limit } => {
-            let status = status.and_then(|status| status.to_possible_value());
+        KeysCommand::List { team, environment, status, search, sort, order, limit } => {
             let filters = [
                 ("team", team),
                 ("environment", environment.map(|environment| environment.to_string())),
-                ("status", status.map(|status| status.get_name().to_owned())),
+                ("status", name_of(status)),
+                ("q", search),
+                ("sort", name_of(sort)),
+                ("order", name_of(order)),
             ];
             let keys = list(&api, &filters, limit.unwrap_or(usize::MAX))?;
             match json {
@@ -161,10 +221,39 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
             }
         }
         KeysCommand::Show { id } => {
-            let key = of_key(&id, api.get(&format!("/v1/keys/{id}")))?;
+            let path = format!("/v1/keys/{id}");
+            let mut key = of_key(&id, api.get(&path))?;
+            let mut usage = of_key(&id, api.get(&format!("{path}/usage")))?;
+            let mut history = of_key(&id, api.get(&format!("{path}/history")))?;
             match json {
-                true => print_json(world, &key),
-                false => print(world, &card(&Key::read(&key)?, now)),
+                true => {
+                    key["usage"] = usage.take();
+                    key["history"] = history["data"].take();
+                    print_json(world, &key)
+                }
+                false => {
+                    let shown = card(&Key::read(&key)?, now);
+                    let (uses, past) = (story::uses(&usage)?, story::past(&history["data"], now)?);
+                    print(world, &format!("{shown}{uses}\n{past}"))
+                }
+            }
+        }
+        KeysCommand::Edit(EditArguments { id, label, expires }) => {
+            let path = format!("/v1/keys/{id}");
+            let mut body = json!({});
+            if let Some(label) = label {
+                body["label"] = label.into();
+            }
+            match expires {
+                Some(NewExpiry::Never) => body["expires_at"] = Value::Null,
+                Some(NewExpiry::When(expiry)) => put_expiry(&mut body, expiry),
+                None => {}
+            }
+            let (_, tag) = of_key(&id, api.get_tagged(&path))?;
+            let edited = of_key(&id, api.patch(&path, &tag, &body))?;
+            match json {
+                true => print_json(world, &edited),
+                false => print(world, &card(&Key::read(&edited)?, now)),
             }
         }
         KeysCommand::Revoke(RevokeArguments { id, key_stdin: _ }) => {
@@ -195,6 +284,18 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
             }
         }
     }
+}
+
+fn put_expiry(body: &mut Value, expiry: Expiry) {
+    match expiry {
+        Expiry::At(moment) => body["expires_at"] = moment.to_string().into(),
+        Expiry::In(RelativeExpiry(life)) => body["expires_in"] = format!("{}s", life.as_secs()).into(),
+    }
+}
+
+/// As the API spells it.
+fn name_of(value: Option<impl ValueEnum>) -> Option<String> {
+    Some(value?.to_possible_value()?.get_name().to_owned())
 }
 
 /// Prints a new key and what is to be said besides. If that fails the key is lost, and its owner must hear of it.

@@ -1,7 +1,7 @@
 //! The `keygate` command: what can be said on a command line, and what the process then says and returns.
 //!
-//! `serve`, `demo` and `check` load the settings and hand them to [`app`]; `keys`, `gateways`, `store` and `health`
-//! talk to the admin API of a gateway that runs.
+//! `serve`, `demo` and `check` load the settings and hand them to [`app`]; `keys`, `users`, `gateways`, `store` and
+//! `health` talk to the admin API of a gateway that runs.
 
 mod api;
 mod card;
@@ -11,9 +11,11 @@ mod import;
 mod keys;
 mod receipt;
 mod settings;
+mod story;
 mod table;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,7 +23,7 @@ use std::io::{Read, Write};
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{self, ServeOptions};
+use crate::app::{self, Finding, ServeOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 
@@ -68,12 +70,14 @@ enum Command {
         #[command(flatten)]
         settings: SettingFlags,
     },
-    /// Makes, lists, rotates, revokes and imports keys, through the admin API.
+    /// Makes, lists, edits, rotates, revokes and imports keys, through the admin API.
     Keys(keys::KeysArguments),
     /// Shows the gateways of the fleet, and how far each of them is, through the admin API.
     Gateways(fleet::GatewaysArguments),
     /// Shows what is there where the store should be, or accepts it as the fleet's, through the admin API.
     Store(fleet::StoreArguments),
+    /// Adds, lists and removes people who may log in at the console, through the admin API.
+    Users(users::UsersArguments),
     /// Exits with 0 if a gateway is ready. For containers.
     Health(api::HealthArguments),
 }
@@ -116,6 +120,7 @@ fn carry_out(command: Command, world: &mut World<'_>) -> Result<(), Failure> {
         Command::Keys(arguments) => keys::run(arguments, world, SystemClock::start().now().wall),
         Command::Gateways(arguments) => fleet::gateways(&arguments, world, SystemClock::start().now().wall),
         Command::Store(arguments) => fleet::store(&arguments, world),
+        Command::Users(arguments) => users::run(arguments, world, SystemClock::start().now().wall),
         Command::Health(arguments) => api::health(&arguments, world),
     }
 }
@@ -127,7 +132,8 @@ fn check(settings: &SettingFlags, world: &mut World<'_>) -> Result<(), Failure> 
     let mut first_wrong = None;
     for (what, found) in app::check(&config) {
         match found {
-            Ok(found) => print(world, &format!("ok     {what}: {found}\n"))?,
+            Ok(Finding::Good(found)) => print(world, &format!("ok     {what}: {found}\n"))?,
+            Ok(Finding::Doubtful(found)) => print(world, &format!("warn   {what}: {found}\n"))?,
             Err(error) => {
                 print(world, &format!("wrong  {what}\n"))?;
                 let _ = writeln!(world.errors, "keygate: {error}");

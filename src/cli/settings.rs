@@ -24,7 +24,19 @@ pub(super) struct SettingFlags {
     /// Where the admin API listens, or `off` [default: 127.0.0.1:8081].
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<String>,
-    /// Something in front of the admin listener ends TLS.
+    /// The certificate for clients, with its chain (PEM); without one, plain HTTP is spoken.
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// The certificate of the admin listener, with its chain (PEM).
+    #[arg(long, value_name = "FILE")]
+    admin_tls_certificate: Option<String>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE")]
+    admin_tls_key: Option<String>,
+    /// Something in front of the listeners ends TLS.
     #[arg(long)]
     behind_tls: bool,
     /// Where keys are kept: sqlite:PATH, redis://… or rediss://… [default: sqlite:keygate.sqlite].
@@ -48,6 +60,10 @@ impl SettingFlags {
         let given = [
             ("--listen", "listen", &self.listen),
             ("--admin-listen", "admin_listen", &self.admin_listen),
+            ("--tls-certificate", "tls.certificate", &self.tls_certificate),
+            ("--tls-key", "tls.key", &self.tls_key),
+            ("--admin-tls-certificate", "admin_tls.certificate", &self.admin_tls_certificate),
+            ("--admin-tls-key", "admin_tls.key", &self.admin_tls_key),
             ("--behind-tls", "behind_tls", &behind_tls),
             ("--store", "store", &self.store),
             ("--upstream-live", "upstream_live", &self.upstream_live),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, is_invisible};
 
 const GAP: &str = "  ";
 
@@ -69,7 +69,7 @@ fn relative(moment: Timestamp, now: Timestamp) -> String {
 
 /// Without characters that would move the cursor or colour the terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_invisible(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -15,9 +15,14 @@ use crate::keys::KeyService;
 use crate::keys::memory::{HeardEvents, MemoryStore, STORE_ID};
 use crate::model::{GatewayId, KeyFormat, KeyId, Member, Timestamp};
 use crate::observe::{Health, Metrics};
+use crate::people::memory::MemoryPeople;
+use crate::people::{People, SessionLimits};
 use crate::roll::{Roll, RollSettings};
 use crate::store::{Activity, KeyStore, KeyUse, Mismatch, UsageBatch};
 
+/// How long sessions last.
+const LIMITS: SessionLimits =
+    SessionLimits { idle: Duration::from_secs(1_800), total: Duration::from_secs(43_200) };
 const TOKEN: &str = "a-token-for-tests";
 
 struct Gateway {
@@ -42,19 +47,24 @@ fn gateway() -> Gateway {
     let roll = Roll::new(settings, store.clone(), sink.clone(), progress, clock.clone(), told.clone());
     let keys = KeyService::new(store.clone(), sink, format, clock.clone(), told);
     let router = admin::router(AdminState {
-        keys: Arc::new(keys),
+        keys: admin::Keys::new(Arc::new(keys)),
+        people: Arc::new(People::new(Arc::new(MemoryPeople::default()), clock.clone(), LIMITS)),
+        cookies: admin::Cookies { secure: false },
+        behind_tls: false,
         roll: Arc::new(roll.unwrap()),
         token: Some(AdminToken::new(TOKEN.into())),
         health: health.clone(),
         metrics: Arc::new(String::new),
         clock,
+        brand: "PayKore".to_owned(),
+        flush_interval: Duration::from_secs(5),
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        admin::serve(listener, router, std::future::pending()).await;
+        admin::serve(listener, None, router, std::future::pending()).await;
     });
     Gateway { address, store, health, runtime }
 }

@@ -14,7 +14,7 @@ use super::raw::Raw;
 pub(super) const DEFAULTS: &str = include_str!("../../config/keygate.toml");
 
 /// Variables that begin like settings and belong to the commands that talk to the admin API.
-const COMMAND_VARIABLES: [&str; 1] = ["KEYGATE_ADMIN_URL"];
+const COMMAND_VARIABLES: [&str; 2] = ["KEYGATE_ADMIN_URL", "KEYGATE_ADMIN_CA_FILE"];
 const VARIABLE_PREFIX: &str = "KEYGATE_";
 
 /// Where settings come from, beside the defaults. Later ones override earlier ones, in the order of the fields.

@@ -34,7 +34,11 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// Where probes and metrics listen besides, if anywhere.
     pub observe_listen: Option<SocketAddr>,
-    /// Whether somebody in front of the admin listener ends TLS.
+    /// What the gateway's own listener proves itself with by TLS; without it, it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// The same for the admin listener.
+    pub admin_tls: Option<TlsFiles>,
+    /// Whether somebody in front of the listeners ends TLS.
     pub behind_tls: bool,
     /// What a machine shows to the admin API.
     pub admin_token: Option<AdminToken>,
@@ -68,6 +72,10 @@ pub struct Config {
     pub revocation: RevocationSettings,
     /// How last-used dates are written.
     pub usage: UsageSettings,
+    /// How long people stay logged in.
+    pub sessions: SessionSettings,
+    /// How the console looks.
+    pub console: ConsoleSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -82,6 +90,15 @@ impl Config {
         let (raw, origins, errors) = layers::Layers::of(sources).read();
         validate::validate(raw, sources.brings_upstream, &origins, errors)
     }
+}
+
+/// Where a listener's certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM: the certificate, and then those that lead to a root.
+    pub certificate: PathBuf,
+    /// PEM: its private key, not encrypted.
+    pub key: PathBuf,
 }
 
 /// How much a client may ask for.
@@ -180,6 +197,22 @@ pub struct UsageSettings {
     pub flush_interval: Duration,
     /// Keys whose use may wait to be written.
     pub max_pending: usize,
+}
+
+/// How long people stay logged in.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionSettings {
+    /// Without a request.
+    pub idle: Duration,
+    /// In all.
+    pub total: Duration,
+}
+
+/// How the console looks.
+#[derive(Clone, Debug)]
+pub struct ConsoleSettings {
+    /// The name that stands on every page: 1 to 40 characters.
+    pub brand: String,
 }
 
 /// What is logged, and how.

@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) workers: Whole,
     pub(super) key_prefix: String,
     pub(super) drain_timeout_ms: Whole,
+    pub(super) tls: RawTls,
+    pub(super) admin_tls: RawTls,
     pub(super) limits: RawLimits,
     pub(super) timeouts: RawTimeouts,
     pub(super) upstream: RawUpstream,
@@ -30,7 +32,17 @@ pub(super) struct Raw {
     pub(super) lookup: RawLookup,
     pub(super) revocation: RawRevocation,
     pub(super) usage: RawUsage,
+    pub(super) sessions: RawSessions,
+    pub(super) console: RawConsole,
     pub(super) log: RawLog,
+}
+
+/// `[tls]` and `[admin_tls]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 /// `[limits]`.
@@ -104,6 +116,21 @@ pub(super) struct RawRevocation {
 pub(super) struct RawUsage {
     pub(super) flush_interval_ms: Whole,
     pub(super) max_pending: Whole,
+}
+
+/// `[sessions]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSessions {
+    pub(super) idle_s: Whole,
+    pub(super) total_s: Whole,
+}
+
+/// `[console]`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConsole {
+    pub(super) brand: String,
 }
 
 /// `[log]`.

@@ -169,10 +169,35 @@ fn live_and_sandbox_never_share_an_upstream() {
 }
 
 #[test]
-fn an_admin_listener_beyond_loopback_needs_tls_in_front() {
-    let open = format!("{MINIMAL}admin_listen = \"0.0.0.0:8081\"\n");
-    assert!(problems(&open)[0].contains("behind_tls"));
-    assert!(from_file(&format!("{open}behind_tls = true")).is_ok());
+fn a_listener_beyond_loopback_needs_tls_or_somebody_in_front_who_ends_it() {
+    for (listener, section, other) in [("listen", "tls", "admin_tls"), ("admin_listen", "admin_tls", "tls")] {
+        for address in ["0.0.0.0:9", "[::]:9", "192.0.2.1:9", "[::ffff:192.0.2.1]:9"] {
+            let open = format!("{MINIMAL}{listener} = \"{address}\"\n");
+            let files = |section| format!("{open}[{section}]\ncertificate = \"c\"\nkey = \"k\"");
+            for refused in [open.clone(), files(other)] {
+                let problems = problems(&refused);
+                let said = |word: &str| problems[0].contains(word);
+                assert!(
+                    said(&format!("`{listener}`")) && said("behind_tls") && said(&format!("{section}.key"))
+                );
+            }
+            assert!(from_file(&format!("{open}behind_tls = true")).is_ok());
+            assert!(from_file(&files(section)).is_ok());
+        }
+        for address in ["127.0.0.2:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            assert!(from_file(&format!("{MINIMAL}{listener} = \"{address}\"\n")).is_ok(), "{address}");
+        }
+    }
+    assert!(from_file(&format!("{MINIMAL}observe_listen = \"0.0.0.0:9\"\n")).is_ok(), "it carries no key");
+}
+
+#[test]
+fn tls_needs_a_certificate_and_its_key() {
+    for (given, missing) in [("certificate", "key"), ("key", "certificate")] {
+        let half = format!("{MINIMAL}listen = \"0.0.0.0:9\"\n[tls]\n{given} = \"file\"");
+        let problems = problems(&half);
+        assert!(problems.len() == 1 && problems[0].contains(&format!("`tls.{missing}`")), "{problems:?}");
+    }
 }
 
 #[test]
@@ -213,7 +238,8 @@ fn a_receipt_comes_while_somebody_waits_for_it() {
 #[test]
 fn listeners_must_differ_unless_the_port_is_free_to_choose() {
     for listen in ["127.0.0.1:8081", "0.0.0.0:8081"] {
-        assert!(problems(&format!("{MINIMAL}listen = \"{listen}\""))[0].contains("`admin_listen`"));
+        let file = format!("{MINIMAL}behind_tls = true\nlisten = \"{listen}\"");
+        assert!(problems(&file)[0].contains("`admin_listen`"));
     }
     assert!(from_file(&format!("{MINIMAL}listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"")).is_ok());
 }

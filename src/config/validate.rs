@@ -12,9 +12,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::layers::variable_of;
-use super::raw::{Raw, Secret, Whole};
+use super::raw::{Raw, RawTls, Secret, Whole};
 use super::*;
+use crate::model::is_invisible;
 
+/// More would not fit beside the navigation.
+const MAX_BRAND: usize = 40;
 const MIN_TOKEN: usize = 16;
 const MAX_TOKEN: usize = 1024;
 /// A little less than what a connection buffers of a head.
@@ -25,6 +28,8 @@ const MAX_HEADERS: u64 = 100;
 const MAX_STALENESS_S: u64 = 300;
 /// A revocation's caller has to get an answer while it still listens.
 const MAX_RECEIPT_MS: u64 = 30_000;
+/// A browser that is logged in for longer is one that somebody has forgotten.
+const MAX_SESSION_S: u64 = 30 * 24 * 60 * 60;
 /// Hex characters of a store's identity.
 const STORE_ID: usize = 32;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -42,6 +47,8 @@ pub(super) fn validate(
         listen: judge.address("listen", &raw.listen).unwrap_or(NOWHERE),
         admin_listen: judge.address_or_off("admin_listen", &raw.admin_listen),
         observe_listen: judge.address_or_off("observe_listen", &raw.observe_listen),
+        tls: judge.tls_files("tls", raw.tls),
+        admin_tls: judge.tls_files("admin_tls", raw.admin_tls),
         behind_tls: raw.behind_tls,
         admin_token: judge.admin_token(raw.admin_token),
         store: judge.store(&raw.store),
@@ -125,6 +132,11 @@ pub(super) fn validate(
             flush_interval: judge.millis("usage.flush_interval_ms", raw.usage.flush_interval_ms),
             max_pending: judge.number("usage.max_pending", raw.usage.max_pending, 1..=MANY),
         },
+        sessions: SessionSettings {
+            idle: judge.seconds("sessions.idle_s", raw.sessions.idle_s, MAX_SESSION_S),
+            total: judge.seconds("sessions.total_s", raw.sessions.total_s, MAX_SESSION_S),
+        },
+        console: ConsoleSettings { brand: judge.brand(raw.console.brand) },
         log: LogSettings {
             format: judge.log_format(&raw.log.format),
             filter: judge.log_filter(raw.log.filter),
@@ -216,6 +228,31 @@ impl Judge<'_> {
         text.map(PathBuf::from)
     }
 
+    fn brand(&mut self, brand: String) -> String {
+        let brand = brand.trim();
+        if !(1..=MAX_BRAND).contains(&brand.chars().count()) || brand.chars().any(is_invisible) {
+            self.wrong("console.brand", format!("must be 1 to {MAX_BRAND} characters, in one line"));
+        }
+        brand.to_owned()
+    }
+
+    /// Both files, or none.
+    fn tls_files(&mut self, section: &str, raw: RawTls) -> Option<TlsFiles> {
+        let (certificate, key) = (format!("{section}.certificate"), format!("{section}.key"));
+        match (self.path(&certificate, raw.certificate), self.path(&key, raw.key)) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (Some(_), None) => {
+                self.wrong(&key, format!("is not set, though `{certificate}` is; TLS needs both"));
+                None
+            }
+            (None, Some(_)) => {
+                self.wrong(&certificate, format!("is not set, though `{key}` is; TLS needs both"));
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
     fn key_format(&mut self, prefix: &str) -> KeyFormat {
         KeyFormat::new(prefix).unwrap_or_else(|error| {
             self.wrong("key_prefix", error.to_string());
@@ -284,6 +321,28 @@ impl Judge<'_> {
         filter
     }
 
+    /// Keys and the admin token cross no network in the clear.
+    fn not_in_the_clear(&mut self, config: &Config) {
+        for (field, listen, section, tls, what) in [
+            ("listen", Some(config.listen), "tls", &config.tls, "keys"),
+            ("admin_listen", config.admin_listen, "admin_tls", &config.admin_tls, "keys and the admin token"),
+        ] {
+            let beyond = listen.is_some_and(|listen| !listen.ip().to_canonical().is_loopback());
+            let halved =
+                ["certificate", "key"].iter().any(|name| self.is_wrong(&format!("{section}.{name}")));
+            if beyond && tls.is_none() && !halved && !config.behind_tls {
+                self.wrong(
+                    field,
+                    format!(
+                        "is beyond loopback, where {what} would cross the network in the clear; set \
+                         {section}.certificate and {section}.key, or put TLS in front and set behind_tls = true, or \
+                         listen on 127.0.0.1"
+                    ),
+                );
+            }
+        }
+    }
+
     /// What only several settings together can get wrong.
     fn together(&mut self, config: &Config, brings_upstream: bool) {
         let upstreams = ["upstream_live", "upstream_sandbox"];
@@ -309,24 +368,16 @@ impl Judge<'_> {
                 self.wrong(field, "is this gateway's own `listen` address; requests would go in circles");
             }
         }
-        if let Some(admin) = config.admin_listen {
-            if !config.behind_tls && !admin.ip().is_loopback() {
-                self.wrong(
-                    "admin_listen",
-                    "is beyond loopback, where keys and the admin token would cross the network in the clear; put \
-                     TLS in front and set behind_tls = true, or listen on 127.0.0.1",
-                );
-            }
-            if config.admin_token.is_none() {
-                self.wrong(
-                    "admin_token",
-                    format!(
-                        "is required for the admin API: set {} to at least {MIN_TOKEN} random characters, or \
-                         admin_listen = \"off\"",
-                        variable_of("admin_token")
-                    ),
-                );
-            }
+        self.not_in_the_clear(config);
+        if config.admin_listen.is_some() && config.admin_token.is_none() {
+            self.wrong(
+                "admin_token",
+                format!(
+                    "is required for the admin API: set {} to at least {MIN_TOKEN} random characters, or \
+                     admin_listen = \"off\"",
+                    variable_of("admin_token")
+                ),
+            );
         }
         let listeners = [
             ("listen", Some(config.listen)),

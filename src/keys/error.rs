@@ -1,7 +1,7 @@
 //! Why something could not be done with a key.
 
 use crate::model::KeyId;
-use crate::store::{Mismatch, StoreError};
+use crate::store::{Mismatch, StoreError, StoredKey};
 
 use super::MAX_DRAWS;
 use super::import::{BadImport, ImportReport};
@@ -48,6 +48,15 @@ pub enum KeyError {
     /// The key was rotated before. The key that took its place can be rotated.
     #[error("the key was rotated before{}", .0.map_or_else(String::new, |new| format!("; {new} took its place, and can be rotated in turn")))]
     RotatedBefore(Option<KeyId>),
+    /// The key is not as the caller has seen it; this is how it is now. Nothing was changed.
+    #[error("the key was changed meanwhile")]
+    EditedMeanwhile(Box<StoredKey>),
+    /// The key is revoked, and nothing of it can be changed.
+    #[error("the key is revoked, and stays as it is")]
+    NoEditOfRevoked,
+    /// Another request was sent under this name before.
+    #[error("another request was sent under this idempotency key before; use a new one")]
+    AnotherRequest,
     /// What is found where the store should be is not what the operator has seen there; nothing was done.
     #[error("what is found where the store should be has changed: it is {}", .0.as_deref().map_or_else(|| "without an identity".to_owned(), |found| format!("the store {found}")))]
     StoreChanged(Option<String>),

@@ -2,9 +2,10 @@
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::{Environment, Event, KeyHash, KeyId, KeyRecord, Shard, Timestamp};
-use crate::store::Creation;
+use crate::store::{Creation, Origin};
 
 use super::rules::{self, InvalidField};
 use super::{KeyError, KeyService, random_bytes, within_deadline};
@@ -13,7 +14,7 @@ use super::{KeyError, KeyService, random_bytes, within_deadline};
 const IMPORTS_AT_ONCE: usize = 32;
 
 /// A key that existed before keygate, known by its SHA-256 alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportedKey {
     /// SHA-256 of the whole key, prefix included.
@@ -83,12 +84,13 @@ impl KeyService {
             within_deadline(self.store.accept_unchecked_keys(true)).await?;
             self.sink.apply_own(&Event::of_fleet(self.clock.now().wall));
         }
-        let writes = stream::iter(records).map(|record| async move { self.write_new(&record).await });
+        let writes = stream::iter(records)
+            .map(|record| async move { self.write_new(&record, Origin::Imported).await });
         let mut writes = std::pin::pin!(writes.buffer_unordered(IMPORTS_AT_ONCE));
         while let Some(written) = writes.next().await {
             match written {
                 Ok(Creation::Created) => done.created += 1,
-                Ok(Creation::AlreadyThere) => done.already_there += 1,
+                Ok(Creation::AlreadyThere | Creation::Repeated(_)) => done.already_there += 1,
                 Err(source) => return Err(KeyError::ImportInterrupted { done, source }),
             }
         }

@@ -14,8 +14,9 @@ use crate::model::{
     Timestamp,
 };
 use crate::store::{
-    Activity, Creation, Cursor, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation,
-    Rotation, StoreError, StoreReport, StoredKey, Told, UsageBatch,
+    Activity, Change, ChangeKind, Creation, Durability, Earlier, Edit, Editable, FleetSettings, KeyStore,
+    ListQuery, Mismatch, Once, Origin, Page, Period, PeriodCount, Revocation, Rotation, Selection,
+    StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
 
 /// When this store revokes.
@@ -24,12 +25,19 @@ pub(crate) const REVOKED_AT: Timestamp = Timestamp::from_millis(1_764_000_500_00
 /// The identity of the fleet's store.
 pub(crate) const STORE_ID: &str = "00000000000000000000000000000000";
 
+/// Uses and refusals, by key, period and its number.
+type Counts = HashMap<(KeyId, Period, i64), (u64, u64)>;
+
 #[derive(Default)]
 pub(crate) struct MemoryStore {
     keys: Mutex<HashMap<KeyId, StoredKey>>,
     /// Revoked, and without a record.
     marks: Mutex<HashSet<KeyHash>>,
     members: Mutex<HashMap<GatewayId, Member>>,
+    /// What requests did that are made once, by their names.
+    once: Mutex<HashMap<[u8; 32], Earlier>>,
+    changes: Mutex<HashMap<KeyId, Vec<Change>>>,
+    counts: Mutex<Counts>,
     /// What stands where the store should be, if it is not the fleet's.
     stranger: Mutex<Option<(Option<String>, Mismatch)>>,
     durability: Mutex<Option<Durability>>,
@@ -102,6 +110,10 @@ impl MemoryStore {
         if self.down.load(Ordering::SeqCst) { Err(StoreError::unavailable("down")) } else { Ok(()) }
     }
 
+    fn note_change(&self, id: &KeyId, what: ChangeKind) {
+        self.changes.lock().unwrap().entry(*id).or_default().push(Change { at: REVOKED_AT, what });
+    }
+
     fn told(&self) -> Told {
         let seq = 1 + self.told.fetch_add(1, Ordering::SeqCst) as u64;
         match self.logs.load(Ordering::SeqCst) {
@@ -137,29 +149,68 @@ impl KeyStore for MemoryStore {
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         self.answer().await?;
-        let mut found: Vec<StoredKey> = self.keys.lock().unwrap().values().cloned().collect();
-        let place = |key: &StoredKey| (key.record.created_at, key.record.id);
-        found.sort_by_key(|key| std::cmp::Reverse(place(key)));
-        found.retain(|key| {
-            query.team.as_ref().is_none_or(|team| *team == key.record.team)
-                && query.environment.is_none_or(|environment| environment == key.record.environment)
-                && query.status.is_none_or(|(status, now)| key.record.status(now) == status)
-                && query.after.is_none_or(|after| place(key) < (after.created_at, after.id))
-        });
-        let more = found.len() > query.limit;
-        found.truncate(query.limit);
-        let last = found.last().map(|last| Cursor { created_at: last.record.created_at, id: last.record.id });
-        Ok(Page { keys: found, next: last.filter(|_| more) })
+        let mut selection = Selection::new(query);
+        self.keys.lock().unwrap().values().for_each(|key| selection.offer(key.clone()));
+        Ok(selection.into_page())
     }
 
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError> {
         self.answer().await?;
         let mut keys = self.keys.lock().unwrap();
+        let mut once = self.once.lock().unwrap();
+        if let Some(earlier) = origin.once().and_then(|request| once.get(&request.name)) {
+            return Ok(Creation::Repeated(*earlier));
+        }
         if self.collides(&keys, record) {
             return Ok(Creation::AlreadyThere);
         }
         keys.insert(record.id, unused(record));
+        if let Some(Once { name, fingerprint }) = origin.once() {
+            once.insert(*name, Earlier { id: record.id, fingerprint: *fingerprint });
+        }
+        if *origin == Origin::Imported {
+            self.note_change(&record.id, ChangeKind::Imported);
+        }
         Ok(Creation::Created)
+    }
+
+    async fn recall(&self, _: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError> {
+        self.answer().await?;
+        Ok(self.once.lock().unwrap().get(name).copied())
+    }
+
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError> {
+        self.answer().await?;
+        let mut keys = self.keys.lock().unwrap();
+        let Some(StoredKey { record, .. }) = keys.get_mut(&before.id) else { return Ok(None) };
+        if *record != *before || record.revoked_at.is_some() {
+            return Ok(Some(Edit::Changed(record.clone())));
+        }
+        *record = after.clone().put_into(before);
+        let what = ChangeKind::Edited { before: Editable::of(before), after: after.clone() };
+        self.note_change(&before.id, what);
+        Ok(Some(Edit::Edited { record: record.clone(), told: self.told() }))
+    }
+
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError> {
+        self.answer().await?;
+        Ok(self.changes.lock().unwrap().get(id).cloned().unwrap_or_default())
+    }
+
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError> {
+        self.answer().await?;
+        let counts = self.counts.lock().unwrap();
+        let one = |number| {
+            let (uses, refusals) = counts.get(&(*id, period, number)).copied().unwrap_or_default();
+            PeriodCount { start: period.start(number), uses, refusals }
+        };
+        Ok(period.last(count, now).map(one).collect())
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -186,13 +237,18 @@ impl KeyStore for MemoryStore {
         }
     }
 
-    async fn rotate(
+    async fn rotate_once(
         &self,
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError> {
         self.answer().await?;
+        let mut before = self.once.lock().unwrap();
+        if let Some(earlier) = once.and_then(|once| before.get(&once.name)) {
+            return Ok(Some(Rotation::Repeated(*earlier)));
+        }
         assert_eq!(old.shard(), new.id.shard(), "both keys are in one shard");
         let mut keys = self.keys.lock().unwrap();
         let collides = self.collides(&keys, new);
@@ -210,6 +266,9 @@ impl KeyStore for MemoryStore {
         record.replaced_by = Some(new.id);
         let rotated = Rotation::Rotated { old: record.clone(), told: self.told() };
         keys.insert(new.id, unused(new));
+        if let Some(Once { name, fingerprint }) = once {
+            before.insert(*name, Earlier { id: new.id, fingerprint: *fingerprint });
+        }
         Ok(Some(rotated))
     }
 
@@ -219,6 +278,17 @@ impl KeyStore for MemoryStore {
         for used in &batch.uses {
             if let Some(key) = keys.get_mut(&used.id) {
                 key.activity.merge(used.activity);
+                let Activity { last_used_at, uses, last_refused_at, refusals, .. } = used.activity;
+                for period in Period::ALL {
+                    let mut counts = self.counts.lock().unwrap();
+                    let mut count = |at: Option<Timestamp>, uses, refusals| {
+                        let Some(at) = at else { return };
+                        let counted = counts.entry((used.id, period, period.number(at))).or_default();
+                        *counted = (counted.0 + uses, counted.1 + refusals);
+                    };
+                    count(last_used_at, uses, 0);
+                    count(last_refused_at, 0, refusals);
+                }
             }
         }
         Ok(())

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use crate::model::{ApiKey, EventKind, KeyId, KeyRecord, KeyStatus, Timestamp};
-use crate::store::{Rotation, StoredKey, Told};
+use crate::store::{Once, Rotation, StoredKey, Told};
 
-use super::{KeyError, KeyService, MAX_DRAWS, rules, within_deadline};
-
-/// A key is drawn this often until one lies in the shard of the old one, which one of 16 does: that all of them miss
-/// has a chance of 10⁻²⁸.
-const MAX_SHARD_DRAWS: usize = 1_000;
+use super::{KeyError, KeyService, MAX_DRAWS, Made, rules, within_deadline};
 
 /// A key that was rotated, and the one that takes its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +26,31 @@ impl KeyService {
     /// The grace is not allowed, there is no such key, it is revoked, has expired or was rotated before; the store
     /// failed, or there is no good randomness.
     pub async fn rotate(&self, id: &KeyId, grace: Duration) -> Result<(RotatedKey, ApiKey), KeyError> {
+        match self.rotate_once(id, grace, None).await? {
+            Made::Now(rotated) => Ok(rotated),
+            Made::Before(new) => Err(KeyError::RotatedBefore(Some(new.record.id))),
+        }
+    }
+
+    /// As [`rotate`](KeyService::rotate), by a request that rotates once however often it is sent, if it is `once`.
+    ///
+    /// # Errors
+    /// Also [`KeyError::AnotherRequest`].
+    pub async fn rotate_once(
+        &self,
+        id: &KeyId,
+        grace: Duration,
+        once: Option<Once>,
+    ) -> Result<Made<(RotatedKey, ApiKey)>, KeyError> {
         let grace = rules::grace(grace)?;
+        if let Some(new) = self.made_before(id.shard(), once.as_ref()).await? {
+            return Ok(Made::Before(new));
+        }
         let old = self.get(id).await?;
         rotatable(&old.record, self.clock.now().wall)?;
         let secret = self.first_secret().await?;
         for _ in 0..MAX_DRAWS {
-            let key = (0..MAX_SHARD_DRAWS)
-                .find_map(|_| self.draw(old.record.environment, &secret, Some(id.shard())).transpose())
-                .unwrap_or(Err(KeyError::PoorRandomness))?;
+            let key = self.draw(old.record.environment, &secret, Some(id.shard()))?;
             let now = self.clock.now().wall;
             let record = KeyRecord {
                 replaces: Some(*id),
@@ -49,19 +62,24 @@ impl KeyService {
                     old.record.environment,
                 )?
             };
-            let rotation = within_deadline(self.store.rotate(id, &record, now.plus(grace))).await?;
+            let retires_at = now.plus(grace);
+            let rotation =
+                within_deadline(self.store.rotate_once(id, &record, retires_at, once.as_ref())).await?;
             match rotation.ok_or(KeyError::NotFound)? {
                 Rotation::Rotated { old: retiring, told } => {
                     self.tell(EventKind::Changed, &retiring.hash, Some(*id));
                     self.tell(EventKind::Created, &record.hash, Some(record.id));
                     tracing::info!(key_id = %id, replaced_by = %record.id, ?grace, "key rotated");
                     let old = StoredKey { record: retiring, activity: old.activity };
-                    return Ok((RotatedKey { old, record, told }, key));
+                    return Ok(Made::Now((RotatedKey { old, record, told }, key)));
                 }
                 Rotation::Revoked => return Err(KeyError::RevokedBefore),
                 Rotation::RotatedBefore => {
                     let old = self.get(id).await?;
                     return Err(KeyError::RotatedBefore(old.record.replaced_by));
+                }
+                Rotation::Repeated(earlier) => {
+                    return Ok(Made::Before(self.of_earlier(&earlier, once.as_ref()).await?));
                 }
                 Rotation::AlreadyThere => {}
             }

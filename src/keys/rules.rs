@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::Timestamp;
+use crate::model::{Team, Timestamp, is_invisible};
 
 /// The team of keys for which none is named.
 pub const DEFAULT_TEAM: &str = "default";
@@ -13,7 +13,6 @@ pub const MAX_GRACE: Duration = Duration::from_secs(7 * DAY_S);
 
 const DAY_S: u64 = 24 * 60 * 60;
 const MAX_LABEL: usize = 100;
-const MAX_TEAM: usize = 64;
 const MAX_DISPLAY: usize = 32;
 const KEY_DIGITS: usize = 64;
 /// A run of so many letters and digits may be the secret part of a key, and is not shown.
@@ -49,13 +48,11 @@ pub(super) fn label(text: &str) -> Result<String, InvalidField> {
 }
 
 pub(super) fn team(text: Option<&str>) -> Result<String, InvalidField> {
-    let team = text.unwrap_or(DEFAULT_TEAM);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if (1..=MAX_TEAM).contains(&team.len()) && team.bytes().all(allowed) {
-        Ok(team.to_owned())
-    } else {
-        Err(InvalidField { field: "team", what: "must be 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`" })
-    }
+    let team: Result<Team, _> = text.unwrap_or(DEFAULT_TEAM).parse();
+    team.map(|team| team.to_string()).map_err(|_| InvalidField {
+        field: "team",
+        what: "must be 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`",
+    })
 }
 
 pub(super) fn display(text: &str) -> Result<String, InvalidField> {
@@ -99,13 +96,8 @@ pub(super) fn grace(grace: Duration) -> Result<Duration, InvalidField> {
     }
 }
 
-/// Control characters, line breaks of any kind, and those that turn the direction of a text around.
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn has_key_digits(text: &str) -> bool {
+/// Whether the text has the digits of a whole key.
+pub fn has_key_digits(text: &str) -> bool {
     text.split(|character: char| !character.is_ascii_hexdigit()).any(|digits| digits.len() >= KEY_DIGITS)
 }
 

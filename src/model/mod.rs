@@ -12,7 +12,10 @@ mod id;
 mod member;
 mod record;
 mod secret;
+mod text;
 mod timestamp;
+mod token;
+mod user;
 
 pub use chain::{Gap, Head, Heads, LogEntry, MalformedHead, Message, Nonce};
 pub use denial::Denial;
@@ -23,4 +26,9 @@ pub use record::{Environment, KeyRecord, KeyStatus, UnknownEnvironment};
 pub use secret::{
     ApiKey, CheckSecret, KeyFormat, KeyHash, KeyRandom, MalformedHash, MalformedKey, PrefixError,
 };
+pub use text::is_invisible;
 pub use timestamp::{MalformedTimestamp, Timestamp};
+pub use token::{CsrfToken, SecretToken, TokenHash};
+pub use user::{
+    Account, MalformedAccount, MalformedTeam, MalformedUserId, Role, Team, UnknownRole, User, UserId,
+};

@@ -3,12 +3,13 @@
 //! Every handle is resolved once, here; recording is an atomic or two. Label sets are closed: they come from the
 //! enums of the vocabulary, never from a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
 };
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::model::{Denial, EventKind, Gap};
 
@@ -84,6 +85,25 @@ pub enum Refresh {
     Failed,
 }
 
+/// A listener that can speak TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsListener {
+    /// Where clients connect.
+    Gateway,
+    /// Where the admin API listens.
+    Admin,
+}
+
+impl TlsListener {
+    /// As it stands in labels and in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TlsListener::Gateway => "gateway",
+            TlsListener::Admin => "admin",
+        }
+    }
+}
+
 /// What is counted at each request, and where each thread keeps its count of it.
 mod per_request {
     use super::Denial;
@@ -127,6 +147,8 @@ const PER_REQUEST_HISTOGRAMS: [PerRequestHistogram; 3] = [
 /// Every metric of keygate.
 pub struct Metrics {
     handle: PrometheusHandle,
+    /// For what only some gateways have: a series that nobody sets would say zero.
+    recorder: Arc<PrometheusRecorder>,
     per_request: Tallies<{ per_request::COUNTERS }, { per_request::HISTOGRAMS }>,
     /// Told the sums of `per_request`, when somebody looks.
     per_request_counters: [Counter; per_request::COUNTERS],
@@ -155,12 +177,11 @@ pub struct Metrics {
 impl Metrics {
     /// A registry of its own, so that several gateways can live in one process.
     pub fn new() -> Metrics {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets(&BUCKETS)
-            .expect("the buckets are a non-empty constant")
-            .build_recorder();
+        let builder =
+            PrometheusBuilder::new().set_buckets(&BUCKETS).expect("the buckets are a non-empty constant");
+        let recorder = Arc::new(builder.build_recorder());
         let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, || {
+        metrics::with_local_recorder(&*recorder, || {
             describe();
             gauge!("keygate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             let asked = |operation: &'static str| {
@@ -170,6 +191,7 @@ impl Metrics {
             };
             Metrics {
                 handle,
+                recorder: Arc::clone(&recorder),
                 per_request: Tallies::new(),
                 per_request_counters: per_request_counters(),
                 cache_entries: gauge!("keygate_cache_entries"),
@@ -333,6 +355,32 @@ impl Metrics {
         self.connections.decrement(1.0);
     }
 
+    /// The certificate of a listener that speaks TLS ends then, in seconds since 1970.
+    pub fn tls_certificate_expires(&self, listener: TlsListener, at: f64) {
+        metrics::with_local_recorder(&*self.recorder, || {
+            gauge!("keygate_tls_certificate_expiry_timestamp_seconds", "listener" => listener.as_str())
+                .set(at);
+        });
+    }
+
+    /// What stands in a listener's certificate files can be used, or cannot.
+    pub fn tls_files_are_usable(&self, listener: TlsListener, usable: bool) {
+        metrics::with_local_recorder(&*self.recorder, || {
+            gauge!("keygate_tls_files_usable", "listener" => listener.as_str()).set(if usable {
+                1.0
+            } else {
+                0.0
+            });
+        });
+    }
+
+    /// A client did not get through its handshake.
+    pub fn tls_handshake_failed(&self, listener: TlsListener) {
+        metrics::with_local_recorder(&*self.recorder, || {
+            counter!("keygate_tls_handshakes_failed_total", "listener" => listener.as_str()).increment(1);
+        });
+    }
+
     /// Everything, in Prometheus' text format.
     pub fn render(&self) -> String {
         for (counter, told) in self.per_request_counters.iter().enumerate() {
@@ -424,6 +472,15 @@ fn describe() {
     describe_counter!("keygate_usage_flushed_total", "Last uses written to the store.");
     describe_counter!("keygate_usage_dropped_total", "Uses not kept because too many keys were waiting.");
     describe_gauge!("keygate_connections", "Open client connections.");
+    describe_gauge!(
+        "keygate_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate in use ends, or the first of its chain."
+    );
+    describe_gauge!("keygate_tls_files_usable", "0 while a listener's certificate files cannot be used.");
+    describe_counter!(
+        "keygate_tls_handshakes_failed_total",
+        "Clients that did not get through their handshake."
+    );
 }
 
 #[cfg(test)]

@@ -50,13 +50,24 @@ const NOT_TO_BE_NAMED: [HeaderName; 7] =
 #[derive(Clone, Debug)]
 pub struct Client {
     forwarded_for: HeaderValue,
+    scheme: Scheme,
+}
+
+/// What was spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP in TLS, which ended here.
+    Https,
 }
 
 impl Client {
     /// A client at this peer's address; not at what a header says.
-    pub fn at(address: IpAddr) -> Client {
+    pub fn at(address: IpAddr, scheme: Scheme) -> Client {
         let text = address.to_canonical().to_string();
-        Client { forwarded_for: HeaderValue::try_from(text).expect("an address is digits, dots and colons") }
+        let forwarded_for = HeaderValue::try_from(text).expect("an address is digits, dots and colons");
+        Client { forwarded_for, scheme }
     }
 }
 
@@ -140,7 +151,11 @@ pub fn identify(
     headers.insert(X_KEYGATE_ENVIRONMENT, HeaderValue::from_static(permit.environment().as_str()));
     headers.insert(X_REQUEST_ID, request_id.value());
     headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let proto = match client.scheme {
+        Scheme::Http => HeaderValue::from_static("http"),
+        Scheme::Https => HeaderValue::from_static("https"),
+    };
+    headers.insert(X_FORWARDED_PROTO, proto);
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }

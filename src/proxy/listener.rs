@@ -18,10 +18,11 @@ use tokio::task::JoinSet;
 
 use crate::allocator;
 use crate::observe::Metrics;
+use crate::tls::Identity;
 
 use super::connection::{self, Rounds, Tidy};
 use super::gateway::Gateway;
-use super::headers::Client;
+use super::headers::{Client, Scheme};
 
 pub use super::connection::Deadlines;
 
@@ -38,12 +39,15 @@ pub struct WorkerSettings {
     pub deadlines: Deadlines,
     /// How long requests in flight may take once draining began.
     pub drain_timeout: Duration,
+    /// What clients are shown by TLS; without it, plain HTTP is spoken.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// The running workers.
 pub struct Workers {
     workers: Vec<Worker>,
     room: Arc<Semaphore>,
+    scheme: Scheme,
 }
 
 struct Worker {
@@ -79,6 +83,7 @@ impl Workers {
                 open: Arc::clone(&open),
                 deadlines: settings.deadlines,
                 drain_timeout: settings.drain_timeout,
+                identity: settings.identity.clone(),
                 draining: draining.clone(),
                 metrics: Arc::clone(&metrics),
             };
@@ -98,7 +103,8 @@ impl Workers {
             Ok(Worker { connections, open, thread })
         });
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
-        Ok(Workers { workers, room: Arc::new(Semaphore::new(settings.max_connections)) })
+        let scheme = if settings.identity.is_some() { Scheme::Https } else { Scheme::Http };
+        Ok(Workers { workers, room: Arc::new(Semaphore::new(settings.max_connections)), scheme })
     }
 
     /// Accepts connections until `draining`, and then those that the kernel has accepted for us already. The listener
@@ -165,7 +171,7 @@ impl Workers {
         let worker = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed));
         let worker = worker.expect("there is at least one worker");
         worker.open.fetch_add(1, Ordering::Relaxed);
-        let accepted = Accepted { stream, client: Client::at(address.ip()), room };
+        let accepted = Accepted { stream, client: Client::at(address.ip(), self.scheme), room };
         if worker.connections.send(accepted).is_err() {
             worker.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -179,6 +185,7 @@ struct Desk {
     open: Arc<AtomicUsize>,
     deadlines: Deadlines,
     drain_timeout: Duration,
+    identity: Option<Arc<Identity>>,
     draining: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 }
@@ -201,8 +208,9 @@ impl Desk {
                 Ok(stream) => {
                     let seat = Seat::take(&self.open, &self.metrics, accepted.room);
                     let (gateway, rounds) = (Rc::clone(&gateway), Rc::clone(&rounds));
+                    let identity = self.identity.clone();
                     serving.spawn_local(async move {
-                        connection::serve(stream, gateway, accepted.client, rounds).await;
+                        connection::serve(stream, identity, gateway, accepted.client, rounds).await;
                         drop(seat);
                     });
                 }

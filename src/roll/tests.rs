@@ -8,8 +8,8 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::model::{Event, Gap, Head, KeyHash, KeyId, KeyRecord, Nonce, SHARDS, Shard};
 use crate::store::{
-    Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey, Told,
-    UsageBatch,
+    self, Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
+    Told, UsageBatch,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -468,7 +468,25 @@ impl KeyStore for Board {
     async fn list(&self, _: &ListQuery) -> Result<Page, StoreError> {
         unreachable!()
     }
-    async fn create(&self, _: &KeyRecord) -> Result<Creation, StoreError> {
+    async fn create_from(&self, _: &KeyRecord, _: &store::Origin) -> Result<Creation, StoreError> {
+        unreachable!()
+    }
+    async fn recall(&self, _: Shard, _: &[u8; 32]) -> Result<Option<store::Earlier>, StoreError> {
+        unreachable!()
+    }
+    async fn edit(&self, _: &KeyRecord, _: &store::Editable) -> Result<Option<store::Edit>, StoreError> {
+        unreachable!()
+    }
+    async fn changes(&self, _: &KeyId) -> Result<Vec<store::Change>, StoreError> {
+        unreachable!()
+    }
+    async fn counts(
+        &self,
+        _: &KeyId,
+        _: store::Period,
+        _: usize,
+        _: Timestamp,
+    ) -> Result<Vec<store::PeriodCount>, StoreError> {
         unreachable!()
     }
     async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -477,7 +495,13 @@ impl KeyStore for Board {
     async fn assert_revoked(&self, _: &KeyHash) -> Result<bool, StoreError> {
         unreachable!()
     }
-    async fn rotate(&self, _: &KeyId, _: &KeyRecord, _: Timestamp) -> Result<Option<Rotation>, StoreError> {
+    async fn rotate_once(
+        &self,
+        _: &KeyId,
+        _: &KeyRecord,
+        _: Timestamp,
+        _: Option<&store::Once>,
+    ) -> Result<Option<Rotation>, StoreError> {
         unreachable!()
     }
     async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {

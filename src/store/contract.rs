@@ -1,5 +1,8 @@
 //! What every store promises: one suite, run against each of them.
 
+mod ledger;
+mod listing;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Activity, Creation, Cursor, FleetSettings, KeyStore, KeyUse, ListQuery, Page, Rotation, StoreError,
-    StoredKey, UsageBatch,
+    Activity, Creation, Cursor, FleetSettings, KeyState, KeyStore, KeyUse, ListQuery, Page, Place, Rotation,
+    StoreError, StoredKey, UsageBatch,
 };
 use crate::model::{
     Environment, Event, EventKind, GatewayId, Head, KeyHash, KeyId, KeyRecord, KeyStatus, Member, Nonce,
@@ -53,6 +56,10 @@ macro_rules! contract_suite {
             the_list_is_newest_first_and_filtered
             pages_lose_and_double_nothing
             a_page_that_ends_exactly_is_the_last
+            every_filter_and_order_is_kept
+            a_search_finds_labels_ends_and_ids
+            pages_stay_right_while_keys_are_made
+            ten_thousand_keys_stay_quick
             dates_never_go_backwards
             a_repeated_batch_counts_once
             uses_of_unknown_keys_do_no_harm
@@ -62,6 +69,14 @@ macro_rules! contract_suite {
             who_attends_is_on_the_roll_until_it_leaves
             a_store_that_is_well_says_so_and_accepts_itself
             what_was_written_survives_reopening
+            uses_are_counted_by_day_and_hour
+            an_edit_is_one_step_and_told
+            an_edit_of_another_record_changes_nothing
+            of_many_edits_of_one_record_one_wins
+            an_edit_never_brings_a_key_back
+            an_import_is_noted
+            a_request_made_once_makes_one_key
+            a_request_made_once_rotates_once
         }
     };
     ($start:path; $($promise:ident)*) => {
@@ -76,6 +91,15 @@ macro_rules! contract_suite {
     };
 }
 pub(super) use contract_suite;
+pub(super) use ledger::{
+    a_request_made_once_makes_one_key, a_request_made_once_rotates_once, an_edit_is_one_step_and_told,
+    an_edit_never_brings_a_key_back, an_edit_of_another_record_changes_nothing, an_import_is_noted,
+    of_many_edits_of_one_record_one_wins, uses_are_counted_by_day_and_hour,
+};
+pub(super) use listing::{
+    a_search_finds_labels_ends_and_ids, every_filter_and_order_is_kept, pages_stay_right_while_keys_are_made,
+    ten_thousand_keys_stay_quick,
+};
 
 /// The key number `number`: shards, teams, environments and creation times are mixed, and times repeat.
 pub(super) fn record(number: u32) -> KeyRecord {
@@ -125,7 +149,7 @@ pub(super) fn member(number: u64, beat: u64) -> Member {
 }
 
 fn everything(limit: usize) -> ListQuery {
-    ListQuery { team: None, environment: None, status: None, after: None, limit }
+    ListQuery { limit, ..ListQuery::default() }
 }
 
 async fn kinds_told(subject: &dyn Subject, hash: &KeyHash) -> Vec<EventKind> {
@@ -136,7 +160,7 @@ async fn kinds_told(subject: &dyn Subject, hash: &KeyHash) -> Vec<EventKind> {
 async fn read_all_pages(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<StoredKey>, StoreError> {
     let (mut keys, mut query) = (Vec::new(), query.clone());
     loop {
-        let Page { keys: page, next } = store.list(&query).await?;
+        let Page { keys: page, next, .. } = store.list(&query).await?;
         assert!(page.len() <= query.limit, "a page is never longer than asked for");
         assert!(next.is_none() || page.len() == query.limit, "only the last page is short");
         keys.extend(page);
@@ -161,7 +185,7 @@ pub(super) async fn a_created_key_is_there(subject: Box<dyn Subject>) {
     let stored = StoredKey { record: new.clone(), activity: Activity::default() };
     assert_eq!(store.find(&new.hash).await.unwrap().as_ref(), Some(&new));
     assert_eq!(store.get(&new.id).await.unwrap().as_ref(), Some(&stored));
-    assert_eq!(store.list(&everything(10)).await.unwrap(), Page { keys: vec![stored], next: None });
+    assert_eq!(store.list(&everything(10)).await.unwrap(), Page { keys: vec![stored], ..Page::default() });
 
     let events = subject.events().await;
     assert_eq!(events.len(), 1);
@@ -468,9 +492,8 @@ pub(super) async fn the_list_is_newest_first_and_filtered(subject: Box<dyn Subje
                 let query = ListQuery {
                     team: team.map(str::to_owned),
                     environment,
-                    status: status.map(|status| (status, now)),
-                    after: None,
-                    limit: 7,
+                    state: status.map(|status| (KeyState::Status(status), now)),
+                    ..everything(7)
                 };
                 let listed = read_all_pages(&*store, &query).await.unwrap();
                 let listed: Vec<_> = listed.into_iter().map(|key| key.record).collect();
@@ -508,7 +531,7 @@ pub(super) async fn pages_lose_and_double_nothing(subject: Box<dyn Subject>) {
     let listed = read_all_pages(&*store, &one_team).await.unwrap();
     assert_eq!(listed.len(), expected.iter().filter(|record| record.team == "acme").count());
 
-    let from_nowhere = Cursor { created_at: Timestamp::from_millis(0), id: record(0).id };
+    let from_nowhere = Cursor { place: Place::Created(Timestamp::from_millis(0)), id: record(0).id };
     let beyond = ListQuery { after: Some(from_nowhere), ..everything(10) };
     assert_eq!(store.list(&beyond).await.unwrap(), Page::default());
 }

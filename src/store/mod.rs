@@ -5,9 +5,13 @@
 //! Every change to a key is one atomic step that also tells the event; whoever calls here gets a [`StoreError`]
 //! for an outage, which is never the same as "no such key".
 
+mod change;
 #[cfg(test)]
 mod contract;
+mod counts;
 pub mod guard;
+mod listing;
+pub mod people;
 pub mod redis;
 pub mod sqlite;
 
@@ -17,9 +21,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{
-    CheckSecret, Environment, GatewayId, Head, KeyHash, KeyId, KeyRecord, KeyStatus, Member, Shard, Timestamp,
+pub use self::change::{
+    CHANGES_KEPT, Change, ChangeKind, Earlier, Edit, Editable, ONCE_MEMORY_S, Once, Origin,
 };
+pub use self::counts::{Period, PeriodCount};
+pub(crate) use self::listing::Selection;
+pub use self::listing::{
+    Cursor, EXPIRING_WITHIN, IDLE_AFTER, KeyState, ListQuery, Mark, Page, Place, ROTATION_AFTER, Sort,
+    SortBy, SortOrder, fold,
+};
+use crate::model::{CheckSecret, GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
 
 /// The contract of a store.
 ///
@@ -39,11 +50,36 @@ pub trait KeyStore: Send + Sync + 'static {
     /// The record of an id, with its last use.
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError>;
 
-    /// One page of keys, newest first.
+    /// One page of keys.
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
 
     /// Writes a new key and tells [`EventKind::Created`](crate::model::EventKind::Created). Never overwrites.
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError>;
+    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
+        self.create_from(record, &Origin::Made).await
+    }
+
+    /// As [`create`](KeyStore::create), and notes in the same step where the key comes from. A request that is made once and
+    /// came before makes no key.
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError>;
+
+    /// What the request of this name, [`Once::name`], did in `shard`, if it came within the last [`ONCE_MEMORY_S`].
+    async fn recall(&self, shard: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError>;
+
+    /// Writes label and expiry date into the key of the record `before`, if it still is that record and not revoked, notes the change, and
+    /// tells [`EventKind::Changed`](crate::model::EventKind::Changed), in one step. `None` if there is no such key.
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError>;
+
+    /// What was changed in a key, the oldest first; the last [`CHANGES_KEPT`]. Nothing of an unknown key.
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError>;
+
+    /// How often a key was used in each of the `count` periods of which the last is that of `now`, the oldest first.
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError>;
 
     /// Marks a key as revoked and tells [`EventKind::Revoked`](crate::model::EventKind::Revoked); the moment is
     /// the store's. Repeating it changes nothing: the first moment stands, and the event is told again.
@@ -61,9 +97,21 @@ pub trait KeyStore: Send + Sync + 'static {
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+    ) -> Result<Option<Rotation>, StoreError> {
+        self.rotate_once(old, new, retires_at, None).await
+    }
+
+    /// As [`rotate`](KeyStore::rotate), by a request that rotates once, however often it is sent.
+    async fn rotate_once(
+        &self,
+        old: &KeyId,
+        new: &KeyRecord,
+        retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError>;
 
-    /// Merges a batch of uses of one shard: dates never go backwards, and a batch that is sent again counts once.
+    /// Merges a batch of uses of one shard: dates never go backwards, and a batch that is sent again counts once. Each
+    /// entry counts in the day and the hour of its latest use and its latest refusal.
     async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError>;
 
     /// What the whole fleet shares. Made on the first call on an empty store, and the same for ever after.
@@ -138,39 +186,6 @@ impl Activity {
     }
 }
 
-/// Which keys to list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Only this team's keys.
-    pub team: Option<String>,
-    /// Only this environment's keys.
-    pub environment: Option<Environment>,
-    /// Only keys that have this status at the moment given.
-    pub status: Option<(KeyStatus, Timestamp)>,
-    /// Only keys behind this one, as a page before told.
-    pub after: Option<Cursor>,
-    /// At most so many; at least 1.
-    pub limit: usize,
-}
-
-/// A place in the list: its order is `created_at` descending, then id descending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// Creation of the last key of the page before.
-    pub created_at: Timestamp,
-    /// Its id.
-    pub id: KeyId,
-}
-
-/// Some of the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// In the order of [`Cursor`].
-    pub keys: Vec<StoredKey>,
-    /// Where the next page begins, if there is more.
-    pub next: Option<Cursor>,
-}
-
 /// What became of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
@@ -178,6 +193,8 @@ pub enum Creation {
     Created,
     /// Its hash or its id was there already; nothing was changed.
     AlreadyThere,
+    /// The request came before, and did this then; nothing was changed.
+    Repeated(Earlier),
 }
 
 /// What became of a revocation.
@@ -217,6 +234,8 @@ pub enum Rotation {
     RotatedBefore,
     /// The new key's hash or id was there already; nothing was changed.
     AlreadyThere,
+    /// The request came before, and did this then; nothing was changed.
+    Repeated(Earlier),
 }
 
 /// Whether something outlasts a crash of the store.
@@ -282,7 +301,7 @@ pub struct UsageBatch {
     pub id: u128,
     /// The shard of every key in it.
     pub shard: Shard,
-    /// One entry a key.
+    /// One entry a key and hour.
     pub uses: Vec<KeyUse>,
 }
 

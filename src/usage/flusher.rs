@@ -14,11 +14,11 @@ use std::time::Duration;
 use crate::model::{KeyId, SHARDS, Shard};
 use crate::observe::Metrics;
 use crate::observe::metrics::{StoreOperation, StoreResult};
-use crate::store::{Activity, KeyStore, KeyUse, StoreError, UsageBatch};
+use crate::store::{Activity, KeyStore, KeyUse, Period, StoreError, UsageBatch};
 
 use super::Usage;
 
-/// Keys in one batch: the store does nothing else while it takes one.
+/// Entries in one batch: the store does nothing else while it takes one.
 const MAX_BATCH: usize = 1_000;
 
 /// Takes notes from [`Usage`] and writes them.
@@ -27,7 +27,7 @@ pub struct Flusher {
     store: Arc<dyn KeyStore>,
     metrics: Arc<Metrics>,
     shards: [Outbox; SHARDS],
-    /// Keys that wait behind the batches that were sent, over all shards.
+    /// Keys and hours that wait behind the batches that were sent, over all shards.
     waiting: usize,
 }
 
@@ -36,8 +36,9 @@ pub struct Flusher {
 struct Outbox {
     /// Sent, and not known to have arrived.
     sent: Option<UsageBatch>,
-    /// To be sent after it.
-    waiting: HashMap<KeyId, Activity>,
+    /// To be sent after it: by key and by the number of the hour, so that what waits through an outage still counts in the
+    /// hour in which it happened.
+    waiting: HashMap<(KeyId, i64), Activity>,
 }
 
 impl Flusher {
@@ -86,7 +87,9 @@ impl Flusher {
 
     fn collect(&mut self) {
         for (key, note) in self.usage.take() {
-            match self.shards[key.shard().index()].waiting.entry(key) {
+            let latest = note.last_used_at.max(note.last_refused_at);
+            let hour = latest.map_or(0, |latest| Period::Hour.number(latest));
+            match self.shards[key.shard().index()].waiting.entry((key, hour)) {
                 Entry::Occupied(mut waiting) => waiting.get_mut().merge(note),
                 Entry::Vacant(vacant) => {
                     if self.waiting < self.usage.max_pending {
@@ -127,10 +130,10 @@ impl Outbox {
     /// The batch to send: the one that may not have arrived, else a new one of what waits.
     fn next(&mut self, shard: Shard, waiting: &mut usize) -> Option<&UsageBatch> {
         if self.sent.is_none() && !self.waiting.is_empty() {
-            let ids: Vec<KeyId> = self.waiting.keys().take(MAX_BATCH).copied().collect();
-            *waiting -= ids.len();
-            let uses = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
-            let uses = uses.map(|(id, activity)| KeyUse { id, activity }).collect();
+            let entries: Vec<(KeyId, i64)> = self.waiting.keys().take(MAX_BATCH).copied().collect();
+            *waiting -= entries.len();
+            let uses = entries.into_iter().filter_map(|entry| self.waiting.remove_entry(&entry));
+            let uses = uses.map(|((id, _), activity)| KeyUse { id, activity }).collect();
             self.sent = Some(UsageBatch { id: random_id(), shard, uses });
         }
         self.sent.as_ref()

@@ -16,7 +16,7 @@ use crate::clock::ManualClock;
 use crate::model::{CheckSecret, Head, KeyFormat, KeyId, KeyRecord, Timestamp};
 use crate::model::{GatewayId, Member};
 use crate::store::{
-    Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
+    self, Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
     UsageBatch,
 };
 
@@ -68,7 +68,25 @@ impl KeyStore for GatedStore {
     async fn list(&self, _: &ListQuery) -> Result<Page, StoreError> {
         unreachable!("the verifier does not ask for this")
     }
-    async fn create(&self, _: &KeyRecord) -> Result<Creation, StoreError> {
+    async fn create_from(&self, _: &KeyRecord, _: &store::Origin) -> Result<Creation, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn recall(&self, _: Shard, _: &[u8; 32]) -> Result<Option<store::Earlier>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn edit(&self, _: &KeyRecord, _: &store::Editable) -> Result<Option<store::Edit>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn changes(&self, _: &KeyId) -> Result<Vec<store::Change>, StoreError> {
+        unreachable!("the verifier does not ask for this")
+    }
+    async fn counts(
+        &self,
+        _: &KeyId,
+        _: store::Period,
+        _: usize,
+        _: Timestamp,
+    ) -> Result<Vec<store::PeriodCount>, StoreError> {
         unreachable!("the verifier does not ask for this")
     }
     async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -77,7 +95,13 @@ impl KeyStore for GatedStore {
     async fn assert_revoked(&self, _: &KeyHash) -> Result<bool, StoreError> {
         unreachable!("the verifier does not ask for this")
     }
-    async fn rotate(&self, _: &KeyId, _: &KeyRecord, _: Timestamp) -> Result<Option<Rotation>, StoreError> {
+    async fn rotate_once(
+        &self,
+        _: &KeyId,
+        _: &KeyRecord,
+        _: Timestamp,
+        _: Option<&store::Once>,
+    ) -> Result<Option<Rotation>, StoreError> {
         unreachable!("the verifier does not ask for this")
     }
     async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {

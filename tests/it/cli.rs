@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::refusals::assert_refused;
 use crate::support::gateway::TOKEN;
 use crate::support::redis::unused_port;
+use crate::support::wait::{PATIENCE, eventually};
 use crate::support::{Gateway, Ran, Upstream, keygate, keys};
 
 fn command(gateway: &Gateway, arguments: &[&str]) -> Command {
@@ -190,4 +191,43 @@ fn a_reader_that_leaves_early_is_no_failure_of_ours() {
     shell.env("KEYGATE_ADMIN_URL", gateway.admin_url()).env("KEYGATE_ADMIN_TOKEN", TOKEN);
     let ran = Ran::to_end(&mut shell, "dash").assert_code(0);
     assert!(!ran.stderr.contains("panicked"), "{ran:?}");
+}
+
+#[test]
+fn a_key_is_found_edited_and_told_of_at_the_command_line() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::builder().live(&upstream).flush_every_ms(50).start();
+    let key = gateway.admin().create("live");
+    run(&gateway, &["keys", "create", "--label", "Staging", "--env", "live"]).assert_code(0);
+    let found = |arguments: &[&str]| {
+        let list = run(&gateway, &[&["keys", "list", "--json"], arguments].concat()).assert_code(0).json();
+        rows(&list).iter().map(|row| row["label"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["--search", "PRODUCTION"]), ["Production Server"]);
+    assert_eq!(found(&["--search", &key.id]), ["Production Server"]);
+    assert_eq!(found(&["--sort", "label"]), ["Production Server", "Staging"]);
+    assert_eq!(found(&["--sort", "label", "--order", "desc"]), ["Staging", "Production Server"]);
+    assert_eq!(found(&["--status", "idle"]), Vec::<String>::new());
+    gateway.use_key(&key.key).assert_forwarded();
+    eventually("the use is written", PATIENCE, || found(&["--status", "never_used"]) == ["Staging"]);
+
+    let edited =
+        run(&gateway, &["keys", "edit", &key.id, "--label", "Checkout", "--expires", "3d", "--json"]);
+    let edited = edited.assert_code(0).json();
+    assert_eq!((&edited["label"], &edited["status"]), (&"Checkout".into(), &"active".into()));
+    assert_eq!(found(&["--status", "expiring"]), ["Checkout"]);
+    run(&gateway, &["keys", "edit", &key.id, "--expires", "never"]).assert_code(0);
+    assert_eq!(gateway.admin().key(&key.id)["expires_at"], Value::Null);
+    run(&gateway, &["keys", "edit", &key.id]).assert_code(64);
+    run(&gateway, &["keys", "edit", &key.id, "--expires", "soon"]).assert_code(64);
+
+    let shown = run(&gateway, &["keys", "show", &key.id]).assert_code(0).stdout;
+    for words in
+        ["day by day", "·█  1 since", "renamed from “Production Server” to “Checkout”", "expires: never"]
+    {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let json = run(&gateway, &["keys", "show", &key.id, "--json"]).assert_code(0).json();
+    assert_eq!(json["usage"]["days"][29]["uses"], 1);
+    assert_eq!(json["history"].as_array().unwrap().len(), 4);
 }

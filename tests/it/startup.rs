@@ -92,9 +92,14 @@ fn a_token_that_is_refused_is_not_repeated() {
 }
 
 #[test]
-fn an_admin_listener_beyond_loopback_needs_somebody_who_ends_tls() {
-    let builder = builder().set("KEYGATE_ADMIN_LISTEN", "0.0.0.0:0");
-    assert_refuses_to_start(&builder, USAGE, &["admin_listen", "behind"]);
+fn a_listener_beyond_loopback_needs_tls_or_somebody_who_ends_it() {
+    for (name, field) in [("KEYGATE_LISTEN", "`listen`"), ("KEYGATE_ADMIN_LISTEN", "`admin_listen`")] {
+        let open = builder().set(name, "0.0.0.0:0");
+        assert_refuses_to_start(&open, USAGE, &[field, "in the clear", "tls.certificate", "behind_tls"]);
+        Ran::to_end(&mut open.flag("--behind-tls").command("check"), "keygate").assert_code(0);
+    }
+    let open = builder().set("KEYGATE_OBSERVE_LISTEN", "0.0.0.0:0");
+    Ran::to_end(&mut open.command("check"), "keygate").assert_code(0);
 }
 
 #[test]

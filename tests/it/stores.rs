@@ -8,21 +8,38 @@ use crate::support::wait::PATIENCE;
 use crate::support::{Gateway, GatewayBuilder, RedisServer, Request, Upstream, eventually, keys};
 
 /// A place where keys are kept that outlives the gateway.
-enum Store {
+pub enum Store {
     Sqlite(TempDir),
     Redis(RedisServer),
 }
 
 impl Store {
-    fn sqlite() -> Store {
+    /// All that is kept, as bytes.
+    pub fn content(&self) -> Vec<u8> {
+        match self {
+            // As it is written to disk, without compression.
+            Store::Redis(server) => {
+                let _: String = server.run(&["CONFIG", "SET", "rdbcompression", "no"]);
+                let _: String = server.run(&["SAVE"]);
+                let files = std::fs::read_dir(server.directory()).expect("the directory is ours");
+                files.filter_map(|file| std::fs::read(file.unwrap().path()).ok()).flatten().collect()
+            }
+            Store::Sqlite(directory) => {
+                let files = std::fs::read_dir(directory.path()).expect("the directory is ours");
+                files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+            }
+        }
+    }
+
+    pub fn sqlite() -> Store {
         Store::Sqlite(tempfile::tempdir().expect("a directory can be made"))
     }
 
-    fn redis() -> Store {
+    pub fn redis() -> Store {
         Store::Redis(RedisServer::start())
     }
 
-    fn builder(&self) -> GatewayBuilder {
+    pub fn builder(&self) -> GatewayBuilder {
         match self {
             Store::Sqlite(directory) => Gateway::builder().sqlite(&directory.path().join("keys.sqlite")),
             Store::Redis(server) => Gateway::builder().redis(server),
@@ -34,13 +51,15 @@ impl Store {
 macro_rules! on_both_stores {
     ($($promise:ident)*) => {
         mod sqlite {
-            $(#[test] fn $promise() { super::$promise(&super::Store::sqlite()); })*
+            $(#[test] fn $promise() { super::$promise(&$crate::stores::Store::sqlite()); })*
         }
         mod redis {
-            $(#[test] fn $promise() { super::$promise(&super::Store::redis()); })*
+            $(#[test] fn $promise() { super::$promise(&$crate::stores::Store::redis()); })*
         }
     };
 }
+
+pub(crate) use on_both_stores;
 
 on_both_stores! {
     a_created_key_opens_at_once

@@ -7,12 +7,15 @@
 
 mod rounds;
 mod stream;
+mod transport;
 mod watch;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,10 +29,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::model::Denial;
+use crate::tls::Identity;
 
 use super::gateway::Gateway;
 use super::headers::Client;
 use stream::WatchedStream;
+use transport::Transport;
 use watch::{Overdue, Watch};
 
 pub(super) use rounds::{Patience, Rounds, Tidy};
@@ -41,7 +46,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// From connecting to the first byte, and from a head's first byte to its last.
+    /// From connecting to the first byte, a handshake included, and from a head's first byte to its last.
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
@@ -61,19 +66,33 @@ impl Deadlines {
 ///
 /// While nothing comes it is no more than a socket and a place in the rounds: hyper's buffers are there only while there is
 /// something to say.
-pub(super) async fn serve(stream: TcpStream, gateway: Rc<Gateway>, client: Client, rounds: Rc<Rounds>) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    identity: Option<Arc<Identity>>,
+    gateway: Rc<Gateway>,
+    client: Client,
+    rounds: Rc<Rounds>,
+) {
     let watch = Watch::new(Rc::clone(&rounds));
     let _place = rounds.enter(&watch);
-    let mut stream = WatchedStream::new(stream, Rc::clone(&watch), Rc::clone(&gateway));
+    let transport = match identity {
+        None => Transport::plain(stream, &watch),
+        Some(identity) => match shake_hands(stream, &identity, &watch).await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
+    let mut stream = WatchedStream::new(transport, Rc::clone(&watch), Rc::clone(&gateway));
     loop {
-        if !something_comes(&stream, &watch).await {
-            return;
+        if !something_comes(&mut stream, &watch).await {
+            return stream.into_inner().leave();
         }
         let end = Box::pin(converse(stream, &gateway, &client, &watch)).await;
         rounds.something_is_free();
         match end {
             End::Rest(rested) => stream = rested,
             End::Closed => return,
+            End::Left(stream) => return stream.into_inner().leave(),
             End::HeadOverdue(stream) => return say_request_timeout(stream.into_inner(), &gateway).await,
         }
     }
@@ -84,15 +103,29 @@ enum End {
     /// Nothing was said for a while; it may go on.
     Rest(WatchedStream),
     Closed,
+    /// Nothing more is expected of the client, and nothing is on its way to it.
+    Left(WatchedStream),
     HeadOverdue(WatchedStream),
 }
 
+/// Begins TLS. `None` if the client cannot, or takes too long.
+async fn shake_hands(stream: TcpStream, identity: &Identity, watch: &Rc<Watch>) -> Option<Transport> {
+    let mut handshake = Transport::handshake(stream, identity.acceptor(), watch);
+    let shaken = poll_fn(|cx| {
+        watch.wakes(cx.waker());
+        match handshake.as_mut().poll(cx) {
+            Poll::Pending if watch.overdue().is_some() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            polled => polled,
+        }
+    });
+    shaken.await.map_err(|error| identity.handshake_failed(&error)).ok()
+}
+
 /// Waits until the client says something, or hangs up. `false` if it took too long.
-async fn something_comes(stream: &WatchedStream, watch: &Watch) -> bool {
-    let mut readable = pin!(stream.readable());
+async fn something_comes(stream: &mut WatchedStream, watch: &Watch) -> bool {
     let comes = poll_fn(|cx| {
         watch.wakes(cx.waker());
-        if readable.as_mut().poll(cx).is_ready() {
+        if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
         if watch.overdue().is_some() { Poll::Ready(false) } else { Poll::Pending }
@@ -137,7 +170,8 @@ async fn converse(stream: WatchedStream, gateway: &Rc<Gateway>, client: &Client,
         }
     });
     match overdue.await {
-        Why::Over | Why::Overdue(Overdue::Idle | Overdue::Write) => End::Closed,
+        Why::Over | Why::Overdue(Overdue::Write) => End::Closed,
+        Why::Overdue(Overdue::Idle) => End::Left(connection.into_parts().io.into_inner()),
         Why::Overdue(Overdue::Head) => End::HeadOverdue(connection.into_parts().io.into_inner()),
         Why::Rest => {
             let parts = connection.into_parts();
@@ -161,7 +195,7 @@ fn restore_length(request: &mut Request<Incoming>) {
 }
 
 /// Tells a client that its head took too long. It may not be listening, and then it is not told.
-async fn say_request_timeout(mut stream: TcpStream, gateway: &Gateway) {
+async fn say_request_timeout(mut stream: Transport, gateway: &Gateway) {
     let last_words = gateway.refuse_unread(Denial::RequestTimeout);
     let say = async {
         stream.write_all(&last_words).await?;

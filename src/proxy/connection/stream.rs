@@ -1,4 +1,4 @@
-//! A client's socket, as hyper gets it: it tells the watch what happens, answers in our words where hyper would
+//! A client's connection, as hyper gets it: it tells the watch what happens, answers in our words where hyper would
 //! answer in none, and lingers when it ends.
 
 use std::future::Future;
@@ -9,22 +9,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::model::Denial;
 use crate::proxy::gateway::Gateway;
-use crate::proxy::gather;
 
+use super::transport::{Peek, Transport};
 use super::watch::Watch;
 
 /// How much is still read, and how long, after the last answer of a connection was written.
 const LINGER_BYTES: usize = 256 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// A client's socket.
+/// A client's connection, in the clear or by TLS.
 pub(super) struct WatchedStream {
-    inner: TcpStream,
+    inner: Transport,
     watch: Rc<Watch>,
     gateway: Rc<Gateway>,
     /// What is written in place of hyper's words, and how much of it was.
@@ -34,18 +33,18 @@ pub(super) struct WatchedStream {
 }
 
 impl WatchedStream {
-    pub(super) fn new(inner: TcpStream, watch: Rc<Watch>, gateway: Rc<Gateway>) -> WatchedStream {
+    pub(super) fn new(inner: Transport, watch: Rc<Watch>, gateway: Rc<Gateway>) -> WatchedStream {
         WatchedStream { inner, watch, gateway, last_words: Vec::new(), said: 0, linger: None }
     }
 
-    /// The socket alone.
-    pub(super) fn into_inner(self) -> TcpStream {
+    /// What it is carried by, alone.
+    pub(super) fn into_inner(self) -> Transport {
         self.inner
     }
 
-    /// Completes when there is something to read, or the end.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.inner.readable().await
+    /// Ready when there is something to read, or the end.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_readable(cx)
     }
 
     /// hyper answers what it cannot read with a bare status, which no client of the API understands: it is held back,
@@ -62,14 +61,12 @@ impl WatchedStream {
 
     /// Whether the client has gone, though the answer to its request is not through. What it sent ahead does not count.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.watch.waits_for_answer() || self.inner.poll_read_ready(cx).is_pending() {
+        if !self.watch.waits_for_answer() {
             return false;
         }
-        let mut byte = [0];
-        let mut peeked = ReadBuf::new(&mut byte);
-        match self.inner.poll_peek(cx, &mut peeked) {
-            Poll::Ready(Ok(0) | Err(_)) => true,
-            Poll::Ready(Ok(_)) => {
+        match self.inner.poll_peek(cx) {
+            Poll::Ready(Peek::End) => true,
+            Poll::Ready(Peek::More) => {
                 self.watch.has_sent_ahead();
                 false
             }
@@ -120,7 +117,7 @@ impl Linger {
     }
 
     /// Ready when the client is through, or was given long enough.
-    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &mut Transport, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 8 * 1024];
         while self.budget > 0 && self.deadline.as_mut().poll(cx).is_pending() {
             let mut read = ReadBuf::new(&mut scratch);
@@ -153,16 +150,15 @@ impl AsyncWrite for WatchedStream {
         if self.replaces(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.watch.wrote(polled.is_pending());
-        polled
+        Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.poll_gone(cx) {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        self.poll_last_words(cx)
+        ready!(self.poll_last_words(cx))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -189,9 +185,7 @@ impl AsyncWrite for WatchedStream {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        let polled = gather::poll_write(&mut self.inner, cx, bufs);
-        self.watch.wrote(polled.is_pending());
-        polled
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 }
 

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use self::breaker::Breaker;
 use super::{
-    Creation, Durability, FleetSettings, KeyStore, ListQuery, Page, Revocation, Rotation, StoreError,
-    StoreReport, StoredKey, UsageBatch,
+    Change, Creation, Durability, Earlier, Edit, Editable, FleetSettings, KeyStore, ListQuery, Once, Origin,
+    Page, Period, PeriodCount, Revocation, Rotation, StoreError, StoreReport, StoredKey, UsageBatch,
 };
 use crate::clock::Clock;
 use crate::model::{GatewayId, Head, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
@@ -119,8 +119,30 @@ impl KeyStore for GuardedStore {
         self.within(self.store.list(query)).await
     }
 
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
-        self.within(self.store.create(record)).await
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError> {
+        self.within(self.store.create_from(record, origin)).await
+    }
+
+    async fn recall(&self, shard: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError> {
+        self.within(self.store.recall(shard, name)).await
+    }
+
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError> {
+        self.within(self.store.edit(before, after)).await
+    }
+
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError> {
+        self.within(self.store.changes(id)).await
+    }
+
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError> {
+        self.within(self.store.counts(id, period, count, now)).await
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -131,13 +153,14 @@ impl KeyStore for GuardedStore {
         self.within(self.store.assert_revoked(hash)).await
     }
 
-    async fn rotate(
+    async fn rotate_once(
         &self,
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError> {
-        self.within(self.store.rotate(old, new, retires_at)).await
+        self.within(self.store.rotate_once(old, new, retires_at, once)).await
     }
 
     async fn record_uses(&self, batch: &UsageBatch) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::clock::ManualClock;
 use crate::model::Timestamp;
-use crate::store::Mismatch;
+use crate::store::{self, Mismatch};
 
 const HASH: KeyHash = KeyHash::from_bytes([7; 32]);
 
@@ -65,8 +65,26 @@ impl KeyStore for Scripted {
     async fn list(&self, _: &ListQuery) -> Result<Page, StoreError> {
         self.act().await.map(|()| Page::default())
     }
-    async fn create(&self, _: &KeyRecord) -> Result<Creation, StoreError> {
+    async fn create_from(&self, _: &KeyRecord, _: &store::Origin) -> Result<Creation, StoreError> {
         self.act().await.map(|()| Creation::Created)
+    }
+    async fn recall(&self, _: Shard, _: &[u8; 32]) -> Result<Option<store::Earlier>, StoreError> {
+        self.act().await.map(|()| None)
+    }
+    async fn edit(&self, _: &KeyRecord, _: &store::Editable) -> Result<Option<store::Edit>, StoreError> {
+        self.act().await.map(|()| None)
+    }
+    async fn changes(&self, _: &KeyId) -> Result<Vec<store::Change>, StoreError> {
+        self.act().await.map(|()| Vec::new())
+    }
+    async fn counts(
+        &self,
+        _: &KeyId,
+        _: store::Period,
+        _: usize,
+        _: Timestamp,
+    ) -> Result<Vec<store::PeriodCount>, StoreError> {
+        self.act().await.map(|()| Vec::new())
     }
     async fn revoke(&self, _: &KeyId) -> Result<Option<Revocation>, StoreError> {
         self.act().await.map(|()| None)
@@ -74,7 +92,13 @@ impl KeyStore for Scripted {
     async fn assert_revoked(&self, _: &KeyHash) -> Result<bool, StoreError> {
         self.act().await.map(|()| true)
     }
-    async fn rotate(&self, _: &KeyId, _: &KeyRecord, _: Timestamp) -> Result<Option<Rotation>, StoreError> {
+    async fn rotate_once(
+        &self,
+        _: &KeyId,
+        _: &KeyRecord,
+        _: Timestamp,
+        _: Option<&store::Once>,
+    ) -> Result<Option<Rotation>, StoreError> {
         self.act().await.map(|()| None)
     }
     async fn record_uses(&self, _: &UsageBatch) -> Result<(), StoreError> {

@@ -3,8 +3,9 @@
 //! Every key of a shard carries the shard's digit as its hash tag, so that a script that touches several of them
 //! stays in one slot of a Cluster.
 
+use super::list::ShardPlace;
 use crate::model::{CheckSecret, GatewayId, KeyHash, KeyId, KeyRecord, Member, Shard, Timestamp};
-use crate::store::{Cursor, FleetSettings, StoreError};
+use crate::store::{Change, ChangeKind, Earlier, FleetSettings, Period, StoreError};
 
 /// The channel on which every event is published.
 pub const EVENTS_CHANNEL: &str = "keygate:events";
@@ -84,6 +85,55 @@ pub(super) fn refusals_key(shard: Shard) -> String {
     format!("keygate:{{{shard}}}:refusals")
 }
 
+/// Hash, for as long as the period is kept: uses by id, and refusals by [`refusals_field`].
+pub(super) fn period_key(shard: Shard, period: Period, number: i64) -> String {
+    let name = match period {
+        Period::Day => "day",
+        Period::Hour => "hour",
+    };
+    format!("keygate:{{{shard}}}:{name}:{number}")
+}
+
+/// The field of a [`period_key`] that counts the refusals of a key.
+pub(super) fn refusals_field(id: &KeyId) -> String {
+    format!("{id}:refusals")
+}
+
+/// List: what was changed in a key, the oldest first, as [`read_change`] reads it.
+pub(super) fn changes_key(id: &KeyId) -> String {
+    format!("keygate:{{{}}}:changes:{id}", id.shard())
+}
+
+/// Reads an entry of a [`changes_key`].
+pub(super) fn read_change(text: &str) -> Result<Change, StoreError> {
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        at: Timestamp,
+        what: ChangeKind,
+    }
+    let entry: Entry = serde_json::from_str(text)
+        .map_err(|error| StoreError::Corrupt(format!("a change of a key: {error}")))?;
+    Ok(Change { at: entry.at, what: entry.what })
+}
+
+/// String, for a while: what a request did that is made once, as [`write_earlier`] writes it.
+pub(super) fn once_key(shard: Shard, name: &[u8; 32]) -> String {
+    format!("keygate:{{{shard}}}:once:{}", KeyHash::from_bytes(*name).to_hex())
+}
+
+pub(super) fn write_earlier(fingerprint: &[u8; 32], id: &KeyId) -> String {
+    format!("{}:{id}", KeyHash::from_bytes(*fingerprint).to_hex())
+}
+
+pub(super) fn read_earlier(text: &str) -> Result<Earlier, StoreError> {
+    let read = || {
+        let (fingerprint, id) = text.split_once(':')?;
+        let fingerprint = *fingerprint.parse::<KeyHash>().ok()?.as_bytes();
+        Some(Earlier { id: id.parse().ok()?, fingerprint })
+    };
+    read().ok_or_else(|| StoreError::Corrupt("what a request did before".to_owned()))
+}
+
 /// String, for a while: that a canary was told.
 pub(super) fn canary_key(shard: Shard) -> String {
     format!("keygate:{{{shard}}}:canary")
@@ -126,11 +176,11 @@ pub(super) fn place(created_at: Timestamp, id: &KeyId) -> String {
 }
 
 /// Reads a [`place`].
-pub(super) fn read_place(text: &str) -> Result<Cursor, StoreError> {
+pub(super) fn read_place(text: &str) -> Result<ShardPlace, StoreError> {
     let read = || {
         let (created_at, id) = text.split_once(':')?;
         let millis = (u64::from_str_radix(created_at, 16).ok()? ^ (1 << 63)).cast_signed();
-        Some(Cursor { created_at: Timestamp::from_millis(millis), id: id.parse().ok()? })
+        Some(ShardPlace { created_at: Timestamp::from_millis(millis), id: id.parse().ok()? })
     };
     read().ok_or_else(|| StoreError::Corrupt("a place in the list of keys".to_owned()))
 }

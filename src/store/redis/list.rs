@@ -3,36 +3,46 @@
 use std::collections::VecDeque;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisResult, Value};
+use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, Value};
 
 use super::layout::{self, RecordFields};
 use super::{Answer, Line, Ours};
-use crate::model::{KeyHash, KeyId, KeyStatus, Shard, Timestamp};
-use crate::store::{Activity, Cursor, ListQuery, Page, StoreError, StoredKey};
+use crate::model::{KeyHash, KeyId, SHARDS, Shard, Timestamp};
+use crate::store::{
+    Activity, Cursor, ListQuery, Page, Place, Selection, SortBy, SortOrder, StoreError, StoredKey,
+};
 
-/// Places read from a shard at a time.
+/// Places read from a shard at a time, where a page is all that is wanted.
 const FEWEST: usize = 16;
 const MOST: usize = 256;
+/// And where every key has to be looked at.
+const ALL: usize = 1_000;
 
-/// Reads one page.
+/// Where a key stands in the list of its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ShardPlace {
+    /// When it was made.
+    pub(super) created_at: Timestamp,
+    /// Its id.
+    pub(super) id: KeyId,
+}
+
+/// Reads one page. The shards' lists are in the order of creation: in any other one, and to count, every key is read.
 pub(super) async fn page(ours: &Ours<'_>, query: &ListQuery) -> Result<Page, StoreError> {
-    let limit = query.limit.max(1);
-    let mut merge = Merge::new(query);
-    let mut keys = Vec::new();
+    let in_order = query.sort.by == SortBy::Created && !query.count;
+    let mut merge = Merge::new(query, in_order);
+    let mut selection = Selection::new(query);
     loop {
         merge.refill(ours).await?;
         let places = merge.take();
-        if places.is_empty() {
-            return Ok(Page { keys, next: None });
+        for key in read_keys(&ours.line, &places).await? {
+            selection.offer(key);
         }
-        keys.extend(read_keys(&ours.line, &places).await?.into_iter().filter(|key| matches(query, key)));
-        // One more than asked for tells whether there is a next page.
-        if keys.len() > limit {
-            keys.truncate(limit);
-            let next =
-                keys.last().map(|last| Cursor { created_at: last.record.created_at, id: last.record.id });
-            return Ok(Page { keys, next });
+        if places.is_empty() || (in_order && selection.is_full()) {
+            return Ok(selection.into_page());
         }
+        // What is looked for is rare: fewer and longer steps.
+        merge.chunk = merge.chunk.saturating_mul(4).min(ALL);
     }
 }
 
@@ -40,11 +50,13 @@ pub(super) async fn page(ours: &Ours<'_>, query: &ListQuery) -> Result<Page, Sto
 pub(super) async fn key(ours: &Ours<'_>, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
     let Some(hash) = read_hash(ours, id).await? else { return Ok(None) };
     let line = &ours.line;
-    let stored: Stored = stored_key(&mut redis::pipe(), id, &hash)
-        .query_async(&mut line.connection())
-        .await
-        .or_failed(line)?;
-    read_stored(&hash, stored).map(Some)
+    type Stored = (RecordFields, Option<f64>, Option<u64>, Option<u64>, Option<f64>, Option<u64>);
+    let (record, used, uses, grace_uses, refused, refusals): Stored =
+        stored_key(&mut redis::pipe(), id, &hash)
+            .query_async(&mut line.connection())
+            .await
+            .or_failed(line)?;
+    read_stored(&hash, record, (used, uses, grace_uses, refused, refusals)).map(Some)
 }
 
 /// The hash behind an id.
@@ -63,36 +75,44 @@ pub(super) async fn read_hash(ours: &Ours<'_>, id: &KeyId) -> Result<Option<KeyH
     hash.map(|hash| parse_hash(id, &hash)).transpose()
 }
 
-/// What is left of the lists of all shards, newest first.
+/// What is left of the lists of all shards.
 struct Merge {
     shards: Vec<ShardList>,
     chunk: usize,
+    order: SortOrder,
 }
 
 struct ShardList {
     shard: Shard,
     key: String,
     /// Where to read on; `None` is the beginning.
-    after: Option<Cursor>,
-    read: VecDeque<Cursor>,
+    after: Option<ShardPlace>,
+    read: VecDeque<ShardPlace>,
     exhausted: bool,
 }
 
 impl Merge {
-    fn new(query: &ListQuery) -> Merge {
+    fn new(query: &ListQuery, in_order: bool) -> Merge {
+        let after = match &query.after {
+            Some(Cursor { place: Place::Created(created_at), id }) if in_order => {
+                Some(ShardPlace { created_at: *created_at, id: *id })
+            }
+            _ => None,
+        };
         let list = |shard| ShardList {
             shard,
             key: match &query.team {
                 Some(team) => layout::team_key(shard, team),
                 None => layout::ids_key(shard),
             },
-            after: query.after,
+            after,
             read: VecDeque::new(),
             exhausted: false,
         };
         Merge {
             shards: Shard::all().map(list).collect(),
-            chunk: query.limit.saturating_add(1).clamp(FEWEST, MOST),
+            chunk: if in_order { query.limit.saturating_add(1).clamp(FEWEST, MOST) } else { ALL },
+            order: if in_order { query.sort.order } else { SortOrder::default() },
         }
     }
 
@@ -105,11 +125,14 @@ impl Merge {
         }
         let mut pipe = redis::pipe();
         for list in &dry {
-            let from = match &list.after {
-                Some(after) => format!("({}", layout::place(after.created_at, &after.id)),
-                None => "+".to_owned(),
+            pipe.cmd("ZRANGE").arg(&list.key);
+            let from = list.after.map(|after| format!("({}", layout::place(after.created_at, &after.id)));
+            match self.order {
+                SortOrder::Descending => {
+                    pipe.arg(from.as_deref().unwrap_or("+")).arg("-").arg("BYLEX").arg("REV")
+                }
+                SortOrder::Ascending => pipe.arg(from.as_deref().unwrap_or("-")).arg("+").arg("BYLEX"),
             };
-            pipe.cmd("ZRANGE").arg(&list.key).arg(from).arg("-").arg("BYLEX").arg("REV");
             pipe.arg("LIMIT").arg(0).arg(self.chunk);
         }
         // Behind what was read: a shard that is ours still was ours then.
@@ -135,17 +158,17 @@ impl Merge {
     }
 
     /// The next places in order, as far as they are certain: up to where a shard has to be read on.
-    fn take(&mut self) -> Vec<Cursor> {
+    fn take(&mut self) -> Vec<ShardPlace> {
+        let order = self.order;
         let mut places = Vec::new();
         while places.len() < self.chunk
             && !self.shards.iter().any(|list| list.read.is_empty() && !list.exhausted)
         {
-            let newest = self
-                .shards
-                .iter_mut()
-                .filter(|list| !list.read.is_empty())
-                .max_by_key(|list| list.read.front().map(|place| (place.created_at, place.id)));
-            match newest.and_then(|list| list.read.pop_front()) {
+            let next = self.shards.iter_mut().filter(|list| !list.read.is_empty()).min_by(|one, other| {
+                let ascending = one.read.front().cmp(&other.read.front());
+                if order.is_descending() { ascending.reverse() } else { ascending }
+            });
+            match next.and_then(|list| list.read.pop_front()) {
                 Some(place) => places.push(place),
                 None => break,
             }
@@ -154,37 +177,71 @@ impl Merge {
     }
 }
 
-/// A record's fields, then the key's last use, its uses, those in grace, its last refusal and its refusals.
-type Stored = (RecordFields, Option<f64>, Option<u64>, Option<u64>, Option<f64>, Option<u64>);
-
-async fn read_keys(line: &Line, places: &[Cursor]) -> Result<Vec<StoredKey>, StoreError> {
+/// Reads keys: what stands together in a shard at once, and each record.
+async fn read_keys(line: &Line, places: &[ShardPlace]) -> Result<Vec<StoredKey>, StoreError> {
+    let mut by_shard: [Vec<KeyId>; SHARDS] = Default::default();
+    for place in places {
+        by_shard[place.id.shard().index()].push(place.id);
+    }
+    let by_shard = Shard::all().zip(by_shard).filter(|(_, ids)| !ids.is_empty());
+    let by_shard: Vec<(Shard, Vec<KeyId>)> = by_shard.collect();
+    if by_shard.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut connection: MultiplexedConnection = line.connection();
     let mut pipe = redis::pipe();
-    for place in places {
-        pipe.cmd("GET").arg(layout::id_key(place.id.shard(), &place.id));
+    for (shard, ids) in &by_shard {
+        let names: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
+        let id_keys: Vec<String> = ids.iter().map(|id| layout::id_key(*shard, id)).collect();
+        pipe.cmd("MGET").arg(id_keys);
+        pipe.cmd("ZMSCORE").arg(layout::used_key(*shard)).arg(&names);
+        pipe.cmd("HMGET").arg(layout::uses_key(*shard)).arg(&names);
+        pipe.cmd("HMGET").arg(layout::grace_uses_key(*shard)).arg(&names);
+        pipe.cmd("ZMSCORE").arg(layout::refused_key(*shard)).arg(&names);
+        pipe.cmd("HMGET").arg(layout::refusals_key(*shard)).arg(&names);
     }
-    let hashes: Vec<Option<String>> = pipe.query_async(&mut connection).await.or_failed(line)?;
-    let hashes = places
-        .iter()
-        .zip(hashes)
-        .map(|(place, hash)| parse_hash(&place.id, &hash.unwrap_or_default()))
-        .collect::<Result<Vec<_>, _>>()?;
-
+    let answers: Vec<Columns> = read_in_groups(&mut connection, line, &pipe, 6).await?;
+    let mut keys = Vec::with_capacity(places.len());
     let mut pipe = redis::pipe();
-    for (place, hash) in places.iter().zip(&hashes) {
-        stored_key(&mut pipe, &place.id, hash);
+    for ((_, ids), columns) in by_shard.iter().zip(answers) {
+        let (hashes, used, uses, grace_uses, refused, refusals) = columns;
+        let columns = hashes.into_iter().zip(used).zip(uses).zip(grace_uses).zip(refused).zip(refusals);
+        for (id, (((((hash, used), uses), grace_uses), refused), refusals)) in ids.iter().zip(columns) {
+            let hash = parse_hash(id, &hash.unwrap_or_default())?;
+            pipe.cmd("HMGET").arg(layout::record_key(&hash)).arg(&layout::RECORD_FIELDS);
+            keys.push((hash, (used, uses, grace_uses, refused, refusals)));
+        }
     }
-    let answers: Vec<Value> = pipe.query_async(&mut connection).await.or_failed(line)?;
-    let stored = answers.chunks(STORED_COMMANDS).map(|answer| {
-        let stored: RedisResult<Stored> =
-            redis::from_redis_value(Value::Array(answer.to_vec())).map_err(Into::into);
-        stored.or_failed(line)
-    });
-    hashes.iter().zip(stored).map(|(hash, stored)| read_stored(hash, stored?)).collect()
+    let records: Vec<RecordFields> = pipe.query_async(&mut connection).await.or_failed(line)?;
+    keys.iter().zip(records).map(|((hash, activity), record)| read_stored(hash, record, *activity)).collect()
 }
 
-/// Commands that [`stored_key`] adds.
-const STORED_COMMANDS: usize = 6;
+/// Of the keys of one shard: hashes, last uses, uses, those in grace, last refusals and refusals.
+type Columns = (
+    Vec<Option<String>>,
+    Vec<Option<f64>>,
+    Vec<Option<u64>>,
+    Vec<Option<u64>>,
+    Vec<Option<f64>>,
+    Vec<Option<u64>>,
+);
+
+async fn read_in_groups<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    line: &Line,
+    pipe: &Pipeline,
+    group: usize,
+) -> Result<Vec<T>, StoreError> {
+    let answers: Vec<Value> = pipe.query_async(connection).await.or_failed(line)?;
+    let groups = answers.chunks(group).map(|answer| {
+        let read: RedisResult<T> = redis::from_redis_value(Value::Array(answer.to_vec())).map_err(Into::into);
+        read.or_failed(line)
+    });
+    groups.collect()
+}
+
+/// A key's last use, its uses, those in grace, its last refusal and its refusals.
+type ActivityFields = (Option<f64>, Option<u64>, Option<u64>, Option<f64>, Option<u64>);
 
 fn stored_key<'a>(pipe: &'a mut Pipeline, id: &KeyId, hash: &KeyHash) -> &'a mut Pipeline {
     let shard = id.shard();
@@ -196,8 +253,12 @@ fn stored_key<'a>(pipe: &'a mut Pipeline, id: &KeyId, hash: &KeyHash) -> &'a mut
     pipe.cmd("HGET").arg(layout::refusals_key(shard)).arg(id.as_str())
 }
 
-fn read_stored(hash: &KeyHash, stored: Stored) -> Result<StoredKey, StoreError> {
-    let (record, last_used_at, uses, uses_in_grace, last_refused_at, refusals) = stored;
+fn read_stored(
+    hash: &KeyHash,
+    record: RecordFields,
+    activity: ActivityFields,
+) -> Result<StoredKey, StoreError> {
+    let (last_used_at, uses, uses_in_grace, last_refused_at, refusals) = activity;
     let record = layout::read_record(hash, record)?.ok_or_else(|| {
         StoreError::Corrupt(format!("the record of {hash:?}: it is in the list and not there"))
     })?;
@@ -215,10 +276,4 @@ fn read_stored(hash: &KeyHash, stored: Stored) -> Result<StoredKey, StoreError> 
 
 fn parse_hash(id: &KeyId, hash: &str) -> Result<KeyHash, StoreError> {
     hash.parse().map_err(|_| StoreError::Corrupt(format!("the hash of {id}")))
-}
-
-fn matches(query: &ListQuery, key: &StoredKey) -> bool {
-    let in_environment = query.environment.is_none_or(|environment| key.record.environment == environment);
-    let in_status = |(status, at): (KeyStatus, Timestamp)| key.record.status(at) == status;
-    in_environment && query.status.is_none_or(in_status)
 }

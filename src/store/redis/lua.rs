@@ -69,17 +69,45 @@ local function place()
 end
 "#;
 
-/// KEYS from 3: record, id, ids, team. ARGV from 4: nonce, hash, id, record, place, then fields of the record key beside
-/// the record.
+/// `note_change(key, what, most)` adds to what was changed in a key.
+pub(super) const NOTE_CHANGE: &str = r#"
+local function note_change(key, what, most)
+  redis.call('RPUSH', key, '{"at":"' .. rfc3339(seconds, millis) .. '","what":' .. what .. '}')
+  redis.call('LTRIM', key, -tonumber(most), -1)
+end
+"#;
+
+/// KEYS from 3: record, id, ids, team, once, changes. ARGV from 4: nonce, hash, id, record, place; what a request that is
+/// made once does or "", and how long that is remembered; a change or "", and how many are kept; then fields of the record
+/// key beside the record. Returns what became of it, or what the request did before.
 pub(super) const CREATE: &str = r#"
-if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return 0 end
+local earlier = ARGV[9] ~= '' and redis.call('GET', KEYS[7])
+if earlier then return earlier end
+if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return 'already there' end
 local message = append('created', ARGV[5], ARGV[6], ARGV[4])
-redis.call('HSET', KEYS[3], 'record', ARGV[7], unpack(ARGV, 9))
+redis.call('HSET', KEYS[3], 'record', ARGV[7], unpack(ARGV, 13))
 redis.call('SET', KEYS[4], ARGV[5])
 redis.call('ZADD', KEYS[5], 0, ARGV[8])
 redis.call('ZADD', KEYS[6], 0, ARGV[8])
+if ARGV[9] ~= '' then redis.call('SET', KEYS[7], ARGV[9], 'EX', ARGV[10]) end
+if ARGV[11] ~= '' then note_change(KEYS[8], ARGV[11], ARGV[12]) end
 publish(message)
-return 1
+return 'created'
+"#;
+
+/// KEYS from 3: record, changes. ARGV from 4: nonce, hash, id, the record as it is expected, `retires_at` and `replaced_by`
+/// as they are expected or "", the new record, the change, how many changes are kept. Returns whether it was done, and the
+/// head.
+pub(super) const EDIT: &str = r#"
+local found = redis.call('HMGET', KEYS[3], 'record', 'revoked_at', 'retires_at', 'replaced_by')
+if found[1] ~= ARGV[7] or found[2] or (found[3] or '') ~= ARGV[8] or (found[4] or '') ~= ARGV[9] then
+  return {0, place()}
+end
+local message = append('changed', ARGV[5], ARGV[6], ARGV[4])
+redis.call('HSET', KEYS[3], 'record', ARGV[10])
+note_change(KEYS[4], ARGV[11], ARGV[12])
+publish(message)
+return {1, place()}
 "#;
 
 /// KEYS from 3: record. ARGV from 4: nonce, hash, id. Returns the record's fields, whether it was this call, the head.
@@ -103,12 +131,15 @@ publish(message)
 return 1
 "#;
 
-/// KEYS from 3: old record, new record, new id, ids, team. ARGV from 4: two nonces, old hash, old id, retires_at, new
-/// hash, new id, new record, place. Returns what became of it, the old record's fields, the head.
+/// KEYS from 3: old record, new record, new id, ids, team, once. ARGV from 4: two nonces, old hash, old id, retires_at, new
+/// hash, new id, new record, place, what a request that is made once does or "", how long that is remembered. Returns what
+/// became of it, or what the request did before; the old record's fields, the head.
 pub(super) const ROTATE: &str = r#"
 local function answer(outcome)
   return {outcome, redis.call('HMGET', KEYS[3], 'record', 'revoked_at', 'retires_at', 'replaced_by'), place()}
 end
+local earlier = ARGV[13] ~= '' and redis.call('GET', KEYS[8])
+if earlier then return answer(earlier) end
 local old = redis.call('HMGET', KEYS[3], 'record', 'revoked_at', 'retires_at', 'replaced_by')
 if not old[1] then return answer('missing') end
 if old[2] then return answer('revoked') end
@@ -121,6 +152,7 @@ redis.call('SET', KEYS[5], ARGV[9])
 redis.call('ZADD', KEYS[6], 0, ARGV[12])
 redis.call('ZADD', KEYS[7], 0, ARGV[12])
 redis.call('HSET', KEYS[3], 'retires_at', ARGV[8], 'replaced_by', ARGV[10])
+if ARGV[13] ~= '' then redis.call('SET', KEYS[8], ARGV[13], 'EX', ARGV[14]) end
 publish(created)
 publish(changed)
 return answer('rotated')
@@ -142,8 +174,10 @@ if redis.call('HGET', KEYS[1], 'store_id') ~= ARGV[1] then
 end
 "#;
 
-/// KEYS from 2: batch, used, uses, grace uses, refused, refusals, then the id key of each key. ARGV from 2: memory of
-/// the batch, then six of each key: id, last_used_at or "", uses, grace uses, last_refused_at or "", refusals.
+/// KEYS from 2: batch, used, uses, grace uses, refused, refusals, then those of the periods, then the id key of each entry.
+/// ARGV from 2: memory of the batch, how many periods, how long each of them is kept; then of each entry its id,
+/// last_used_at or "", uses, grace uses, last_refused_at or "", refusals, the field of its refusals, and the numbers of
+/// four periods, 0 for none: day and hour of the uses, day and hour of the refusals.
 pub(super) const RECORD_USES: &str = r#"
 if not redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[2]) then return 0 end
 local function latest(key, id, at)
@@ -152,9 +186,18 @@ end
 local function count(key, id, number)
   if number ~= '0' then redis.call('HINCRBY', key, id, number) end
 end
-for use = 0, #KEYS - 8 do
-  if redis.call('EXISTS', KEYS[use + 8]) == 1 then
-    local id, used, uses, grace_uses, refused, refusals = unpack(ARGV, 6 * use + 3, 6 * use + 8)
+local periods = tonumber(ARGV[3])
+local function count_in(period, field, number)
+  if period ~= '0' then count(KEYS[7 + tonumber(period)], field, number) end
+end
+for use = 0, #KEYS - periods - 8 do
+  if redis.call('EXISTS', KEYS[use + periods + 8]) == 1 then
+    local at = 11 * use + periods + 4
+    local id, used, uses, grace_uses, refused, refusals = unpack(ARGV, at, at + 5)
+    count_in(ARGV[at + 7], id, uses)
+    count_in(ARGV[at + 8], id, uses)
+    count_in(ARGV[at + 9], ARGV[at + 6], refusals)
+    count_in(ARGV[at + 10], ARGV[at + 6], refusals)
     latest(KEYS[3], id, used)
     count(KEYS[4], id, uses)
     count(KEYS[5], id, grace_uses)
@@ -162,6 +205,7 @@ for use = 0, #KEYS - 8 do
     count(KEYS[7], id, refusals)
   end
 end
+for period = 1, periods do redis.call('EXPIRE', KEYS[7 + period], ARGV[3 + period]) end
 return 1
 "#;
 

@@ -1,15 +1,17 @@
 //! The store of a fleet: Redis, standalone.
 //!
 //! `layout` says what stands where, `scripts` what happens in one step and `lua` how, `link` keeps the connection,
-//! `identity` knows whose store it is, `list` merges the shards, `durable` asks what would outlast a crash. Without a
+//! `identity` knows whose store it is, `list` merges the shards, `ledger` has what is noted beside the keys, `durable` asks what would outlast a crash. Without a
 //! connection, and where what answers is not ours, every call fails at once.
 
 mod durable;
 mod identity;
 mod layout;
+mod ledger;
 mod link;
 mod list;
 mod lua;
+mod people;
 mod scripts;
 mod settings;
 #[cfg(test)]
@@ -26,11 +28,12 @@ use self::durable::{Durable, not_confirmed};
 pub use self::layout::EVENTS_CHANNEL;
 use self::layout::RecordFields;
 use self::link::{Line, Link};
+use self::people::PeopleScripts;
 use self::scripts::{Revoked, Rotated, Scripts};
 pub use self::settings::{RedisSettings, UnusableRedisUrl};
 use super::{
-    Creation, Durability, FleetSettings, KeyStore, ListQuery, Page, Revocation, Rotation, StoreError,
-    StoreReport, StoredKey, Told, UsageBatch,
+    Change, Creation, Durability, Earlier, Edit, Editable, FleetSettings, KeyStore, ListQuery, Once, Origin,
+    Page, Period, PeriodCount, Revocation, Rotation, StoreError, StoreReport, StoredKey, Told, UsageBatch,
 };
 use crate::model::{
     Event, GatewayId, Head, Heads, KeyHash, KeyId, KeyRecord, LogEntry, Member, Shard, Timestamp,
@@ -40,6 +43,7 @@ use crate::model::{
 pub struct RedisStore {
     link: Link,
     scripts: Arc<Scripts>,
+    people: Arc<PeopleScripts>,
     durable: Arc<Durable>,
 }
 
@@ -53,8 +57,13 @@ impl RedisStore {
     /// The URL or the certificates cannot be used.
     pub fn connect(settings: RedisSettings) -> Result<RedisStore, UnusableRedisUrl> {
         let client = settings.client()?;
-        let (scripts, durable) = (Arc::new(Scripts::new()), Arc::new(Durable::new(&settings)));
-        Ok(RedisStore { link: Link::start(client, settings), scripts, durable })
+        let durable = Arc::new(Durable::new(&settings));
+        Ok(RedisStore {
+            link: Link::start(client, settings),
+            scripts: Arc::new(Scripts::new()),
+            people: Arc::new(PeopleScripts::new()),
+            durable,
+        })
     }
 
     /// Whether there is a connection. What answers need not be the fleet's store.
@@ -141,9 +150,13 @@ impl KeyStore for RedisStore {
 
     /// By a connection of its own, which is used for as long as the first one stands that stood when it was made.
     fn nearby(&self) -> Option<Arc<dyn KeyStore>> {
-        let RedisStore { link, scripts, durable } = self;
-        let (scripts, durable) = (Arc::clone(scripts), Arc::clone(durable));
-        Some(Arc::new(RedisStore { link: link.start_beside(), scripts, durable }))
+        let RedisStore { link, scripts, people, durable } = self;
+        Some(Arc::new(RedisStore {
+            link: link.start_beside(),
+            scripts: Arc::clone(scripts),
+            people: Arc::clone(people),
+            durable: Arc::clone(durable),
+        }))
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
@@ -154,12 +167,38 @@ impl KeyStore for RedisStore {
         list::page(&self.ours()?, query).await
     }
 
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError> {
         in_its_shard(record)?;
         let ours = self.ours()?;
-        let script = self.scripts.create(&ours.store_id, record)?;
-        let created: bool = ours.hear(script.invoke_async(&mut ours.line.connection()).await).await?;
-        Ok(if created { Creation::Created } else { Creation::AlreadyThere })
+        let script = self.scripts.create(&ours.store_id, record, origin)?;
+        let outcome: String = ours.hear(script.invoke_async(&mut ours.line.connection()).await).await?;
+        Ok(match outcome.as_str() {
+            "created" => Creation::Created,
+            "already there" => Creation::AlreadyThere,
+            earlier => Creation::Repeated(layout::read_earlier(earlier)?),
+        })
+    }
+
+    async fn recall(&self, shard: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError> {
+        ledger::recall(&self.ours()?, shard, name).await
+    }
+
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError> {
+        ledger::edit(&self.ours()?, before, after).await
+    }
+
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError> {
+        ledger::changes(&self.ours()?, id).await
+    }
+
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError> {
+        ledger::counts(&self.ours()?, id, period, count, now).await
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -179,11 +218,12 @@ impl KeyStore for RedisStore {
         ours.hear(script.invoke_async(&mut ours.line.connection()).await).await
     }
 
-    async fn rotate(
+    async fn rotate_once(
         &self,
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError> {
         in_its_shard(new)?;
         if new.id.shard() != old.shard() {
@@ -192,7 +232,7 @@ impl KeyStore for RedisStore {
         let ours = self.ours()?;
         let Some(hash) = list::read_hash(&ours, old).await? else { return Ok(None) };
         let new = KeyRecord { replaces: Some(*old), ..new.clone() };
-        let script = self.scripts.rotate(&ours.store_id, (&hash, old), &new, retires_at)?;
+        let script = self.scripts.rotate(&ours.store_id, (&hash, old), &new, retires_at, once)?;
         let (outcome, record, head): Rotated =
             ours.hear(script.invoke_async(&mut ours.line.connection()).await).await?;
         Ok(Some(match outcome.as_str() {
@@ -203,7 +243,8 @@ impl KeyStore for RedisStore {
             "revoked" => Rotation::Revoked,
             "rotated before" => Rotation::RotatedBefore,
             "already there" => Rotation::AlreadyThere,
-            _ => return Err(lost_record(old)),
+            "missing" => return Err(lost_record(old)),
+            earlier => Rotation::Repeated(layout::read_earlier(earlier)?),
         }))
     }
 

@@ -11,9 +11,17 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::model::{EventKind, Message, SHARDS};
 use crate::store::contract::{Subject, contract_suite, member, record, successor};
+use crate::store::people::contract::people_suite;
 use crate::testing::RedisServer;
 
 contract_suite!(super::fleet);
+
+people_suite!(super::fleet_people);
+
+async fn fleet_people() -> (Arc<dyn crate::store::people::PeopleStore>, RedisServer) {
+    let server = RedisServer::start();
+    (Arc::new(connected(settings(server.url())).await), server)
+}
 
 /// No test waits longer for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);

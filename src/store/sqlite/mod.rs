@@ -4,7 +4,10 @@
 //! their own and never wait for a write. Nothing here blocks a runtime's thread.
 
 mod error;
+mod ledger;
+mod list;
 mod lock;
+mod people;
 mod queries;
 mod readers;
 mod schema;
@@ -29,8 +32,9 @@ use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::{Changed, Writer};
 use super::{
-    Creation, Durability, FleetSettings, KeyStore, ListQuery, Mismatch, Page, Revocation, Rotation,
-    StoreError, StoreReport, StoredKey, Told, UsageBatch,
+    Change, ChangeKind, Creation, Durability, Earlier, Edit, Editable, FleetSettings, KeyStore, ListQuery,
+    Mismatch, Once, Origin, Page, Period, PeriodCount, Revocation, Rotation, StoreError, StoreReport,
+    StoredKey, Told, UsageBatch,
 };
 use crate::clock::{Clock, Tick};
 use crate::model::{
@@ -182,18 +186,69 @@ impl KeyStore for SqliteStore {
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         let query = query.clone();
-        self.read(move |connection| queries::list(connection, &query)).await
+        self.read(move |connection| list::list(connection, &query)).await
     }
 
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
-        let (record, clock) = (record.clone(), Arc::clone(&self.clock));
+    async fn create_from(&self, record: &KeyRecord, origin: &Origin) -> Result<Creation, StoreError> {
+        let (record, origin, clock) = (record.clone(), *origin, Arc::clone(&self.clock));
         let change = move |connection: &Connection| {
+            let now = clock.now().wall;
+            if let Some(earlier) = recall(connection, origin.once(), now)? {
+                return Ok((Creation::Repeated(earlier), Vec::new()));
+            }
             if !queries::insert(connection, &record)? {
                 return Ok((Creation::AlreadyThere, Vec::new()));
             }
-            Ok((Creation::Created, vec![event(EventKind::Created, &record, clock.now().wall)]))
+            match &origin {
+                Origin::Made => {}
+                Origin::MadeOnce(once) => ledger::note_once(connection, once, &record, now)?,
+                Origin::Imported => ledger::note_change(connection, &record.id, &ChangeKind::Imported, now)?,
+            }
+            Ok((Creation::Created, vec![event(EventKind::Created, &record, now)]))
         };
         self.write(change).await
+    }
+
+    async fn recall(&self, _: Shard, name: &[u8; 32]) -> Result<Option<Earlier>, StoreError> {
+        let (name, now) = (*name, self.clock.now().wall);
+        self.read(move |connection| ledger::recall(connection, &name, now)).await
+    }
+
+    async fn edit(&self, before: &KeyRecord, after: &Editable) -> Result<Option<Edit>, StoreError> {
+        let (before, after, clock) = (before.clone(), after.clone(), Arc::clone(&self.clock));
+        let change = move |connection: &Connection| {
+            match queries::get(connection, &before.id)?.map(|key| key.record) {
+                None => return Ok((None, Vec::new())),
+                Some(record) if record != before || record.revoked_at.is_some() => {
+                    return Ok((Some(Edit::Changed(record)), Vec::new()));
+                }
+                Some(_) => {}
+            }
+            let now = clock.now().wall;
+            ledger::edit(connection, &before.id, &after)?;
+            let record = after.clone().put_into(&before);
+            let what = ChangeKind::Edited { before: Editable::of(&before), after };
+            ledger::note_change(connection, &record.id, &what, now)?;
+            let events = vec![event(EventKind::Changed, &record, now)];
+            Ok((Some(Edit::Edited { record, told: Told::Everybody }), events))
+        };
+        self.write(change).await
+    }
+
+    async fn changes(&self, id: &KeyId) -> Result<Vec<Change>, StoreError> {
+        let id = *id;
+        self.read(move |connection| ledger::changes(connection, &id)).await
+    }
+
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<PeriodCount>, StoreError> {
+        let id = *id;
+        self.read(move |connection| ledger::counts(connection, &id, period, count, now)).await
     }
 
     async fn revoke(&self, id: &KeyId) -> Result<Option<Revocation>, StoreError> {
@@ -222,16 +277,21 @@ impl KeyStore for SqliteStore {
         self.write(change).await
     }
 
-    async fn rotate(
+    async fn rotate_once(
         &self,
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+        once: Option<&Once>,
     ) -> Result<Option<Rotation>, StoreError> {
         let new = KeyRecord { replaces: Some(*old), ..new.clone() };
-        let (old, clock) = (*old, Arc::clone(&self.clock));
+        let (old, once, clock) = (*old, once.copied(), Arc::clone(&self.clock));
         let change = move |connection: &Connection| {
             let refused = |rotation| Ok((Some(rotation), Vec::new()));
+            let now = clock.now().wall;
+            if let Some(earlier) = recall(connection, once.as_ref(), now)? {
+                return refused(Rotation::Repeated(earlier));
+            }
             match queries::get(connection, &old)?.map(|key| key.record) {
                 None => return Ok((None, Vec::new())),
                 Some(old) if old.revoked_at.is_some() => return refused(Rotation::Revoked),
@@ -247,7 +307,9 @@ impl KeyStore for SqliteStore {
             let Some(StoredKey { record: old, .. }) = queries::get(connection, &old)? else {
                 return Err(rusqlite::Error::QueryReturnedNoRows);
             };
-            let now = clock.now().wall;
+            if let Some(once) = &once {
+                ledger::note_once(connection, once, &new, now)?;
+            }
             let events = vec![event(EventKind::Created, &new, now), event(EventKind::Changed, &old, now)];
             Ok((Some(Rotation::Rotated { old, told: Told::Everybody }), events))
         };
@@ -353,6 +415,11 @@ impl KeyStore for SqliteStore {
         }
         Ok(())
     }
+}
+
+/// What a request did that is made once, if it is one and came before.
+fn recall(connection: &Connection, once: Option<&Once>, now: Timestamp) -> rusqlite::Result<Option<Earlier>> {
+    once.map_or(Ok(None), |once| ledger::recall(connection, &once.name, now))
 }
 
 fn event(kind: EventKind, record: &KeyRecord, at: Timestamp) -> Event {

@@ -1,12 +1,13 @@
 //! The statements.
 
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use crate::model::{CheckSecret, KeyHash, KeyId, KeyRecord, KeyStatus, Timestamp};
-use crate::store::{Activity, Cursor, FleetSettings, ListQuery, Page, StoredKey, UsageBatch};
+use super::ledger;
+use crate::model::{CheckSecret, KeyHash, KeyId, KeyRecord, Timestamp};
+use crate::store::{Activity, FleetSettings, StoredKey, UsageBatch, fold};
 
-const COLUMNS: &str = "hash, id, label, team, environment, display, created_at, expires_at, revoked_at, retires_at, \
+pub(super) const COLUMNS: &str = "hash, id, label, team, environment, display, created_at, expires_at, revoked_at, retires_at, \
     replaced_by, replaces, last_used_at, uses, uses_in_grace, last_refused_at, refusals";
 
 /// How long the id of a batch is remembered. A batch is sent again within seconds, and one that waited through a
@@ -24,67 +25,14 @@ pub(super) fn get(connection: &Connection, id: &KeyId) -> rusqlite::Result<Optio
     statement.query_row([id.as_str()], read_key).optional()
 }
 
-pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Result<Page> {
-    let limit = query.limit.max(1);
-    // One more than asked for tells whether there is a next page.
-    let at_most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let mut conditions = vec!["TRUE"];
-    let mut values: Vec<(&str, &dyn ToSql)> = vec![(":at_most", &at_most)];
-
-    if let Some(team) = &query.team {
-        conditions.push("team = :team");
-        values.push((":team", team));
-    }
-    let environment = query.environment.map(|environment| environment.as_str());
-    if environment.is_some() {
-        conditions.push("environment = :environment");
-        values.push((":environment", &environment));
-    }
-    let moment = query.status.map(|(_, moment)| moment.as_millis());
-    if let Some((status, _)) = query.status {
-        conditions.push(match status {
-            KeyStatus::Revoked => "revoked_at IS NOT NULL",
-            KeyStatus::Expired => "revoked_at IS NULL AND (expires_at <= :moment OR retires_at <= :moment)",
-            KeyStatus::Rotating => {
-                "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :moment) AND retires_at > :moment"
-            }
-            KeyStatus::Active => {
-                "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :moment) AND retires_at IS NULL"
-            }
-        });
-        if status != KeyStatus::Revoked {
-            values.push((":moment", &moment));
-        }
-    }
-    let after = query.after.map(|after| (after.created_at.as_millis(), after.id.as_str().to_owned()));
-    if let Some((created_at, id)) = &after {
-        conditions.push("(created_at, id) < (:created_at, :id)");
-        values.push((":created_at", created_at));
-        values.push((":id", id));
-    }
-
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM keys WHERE {} ORDER BY created_at DESC, id DESC LIMIT :at_most",
-        conditions.join(" AND ")
-    ))?;
-    let mut keys = statement.query_map(&values[..], read_key)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let more = keys.len() > limit;
-    keys.truncate(limit);
-    let next = keys
-        .last()
-        .filter(|_| more)
-        .map(|last| Cursor { created_at: last.record.created_at, id: last.record.id });
-    Ok(Page { keys, next })
-}
-
 /// Whether the key is new; one that is there, by hash or by id, is left as it is, and a hash that was revoked before it
 /// had a key makes none.
 pub(super) fn insert(connection: &Connection, record: &KeyRecord) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO keys (hash, id, label, team, environment, display, created_at, expires_at, revoked_at,
-                           retires_at, replaced_by, replaces)
+                           retires_at, replaced_by, replaces, label_folded)
          VALUES (:hash, :id, :label, :team, :environment, :display, :created_at, :expires_at, :revoked_at,
-                 :retires_at, :replaced_by, :replaces)
+                 :retires_at, :replaced_by, :replaces, :label_folded)
          ON CONFLICT DO NOTHING",
     )?;
     let inserted = statement.execute(named_params! {
@@ -100,6 +48,7 @@ pub(super) fn insert(connection: &Connection, record: &KeyRecord) -> rusqlite::R
         ":retires_at": record.retires_at.map(Timestamp::as_millis),
         ":replaced_by": record.replaced_by.as_ref().map(KeyId::as_str),
         ":replaces": record.replaces.as_ref().map(KeyId::as_str),
+        ":label_folded": fold(&record.label),
     })?;
     Ok(inserted > 0)
 }
@@ -155,6 +104,7 @@ pub(super) fn record_uses(
     }
     let mut forget = connection.prepare_cached("DELETE FROM usage_batches WHERE at < ?1")?;
     forget.execute([now.as_millis().saturating_sub(BATCH_MEMORY_MS)])?;
+    ledger::forget_periods(connection, now)?;
 
     // `max` of a NULL is NULL: what is missing on one side is taken from the other.
     let mut merge = connection.prepare_cached(
@@ -168,6 +118,7 @@ pub(super) fn record_uses(
     )?;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     for key in &batch.uses {
+        ledger::count(connection, key)?;
         let Activity { last_used_at, uses, uses_in_grace, last_refused_at, refusals } = key.activity;
         merge.execute(named_params! {
             ":id": key.id.as_str(),
@@ -233,7 +184,7 @@ pub(super) fn accept_unchecked_keys(connection: &Connection, accept: bool) -> ru
     connection.execute("UPDATE fleet SET accept_unchecked_keys = ?1", [accept]).map(drop)
 }
 
-fn read_key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
+pub(super) fn read_key(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
     let record = KeyRecord {
         hash: KeyHash::from_bytes(row.get("hash")?),
         id: read_text(row, "id")?,
@@ -262,7 +213,7 @@ fn read_moment(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
-fn read_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn read_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {

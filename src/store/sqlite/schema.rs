@@ -6,11 +6,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::SqliteOpenError;
+use crate::store::fold;
 
 /// One step a version: `MIGRATIONS[n]` makes version n + 1 of version n. Steps that were released never change.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, PEOPLE];
 
-pub(super) const VERSION_1: &str = "
+const VERSION_1: &str = "
 CREATE TABLE keys (
     hash         BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
     id           TEXT    NOT NULL UNIQUE,
@@ -75,6 +76,75 @@ CREATE TABLE clock (
 ) STRICT;
 ";
 
+/// `label_folded` is the label as [`fold`] makes it: what is searched and sorted by, and filled by [`fold_labels`].
+const VERSION_3: &str = "
+ALTER TABLE keys ADD COLUMN label_folded TEXT NOT NULL DEFAULT '';
+CREATE INDEX keys_of_team_by_label ON keys (team, label_folded, id);
+
+CREATE TABLE period_counts (
+    key_id   TEXT    NOT NULL,
+    period   TEXT    NOT NULL CHECK (period IN ('day', 'hour')),
+    number   INTEGER NOT NULL,
+    uses     INTEGER NOT NULL,
+    refusals INTEGER NOT NULL,
+    PRIMARY KEY (key_id, period, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX period_counts_by_age ON period_counts (period, number);
+
+CREATE TABLE key_changes (
+    number INTEGER NOT NULL PRIMARY KEY,
+    key_id TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    change TEXT    NOT NULL
+) STRICT;
+CREATE INDEX key_changes_of_key ON key_changes (key_id, number);
+
+CREATE TABLE requests_made_once (
+    name        BLOB    NOT NULL PRIMARY KEY CHECK (length(name) = 32),
+    fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    key_id      TEXT    NOT NULL,
+    at          INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_made_once_by_age ON requests_made_once (at);
+";
+
+/// People, the sessions of their browsers, and links that work once.
+const PEOPLE: &str = "
+CREATE TABLE users (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    account      TEXT    NOT NULL UNIQUE,
+    display_name TEXT    NOT NULL,
+    role         TEXT    NOT NULL CHECK (role IN ('viewer', 'editor', 'admin')),
+    team         TEXT    CHECK (team IS NOT NULL OR role = 'admin'),
+    disabled     INTEGER NOT NULL,
+    created_at   INTEGER NOT NULL,
+    password     TEXT,
+    epoch        INTEGER NOT NULL,
+    revision     INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE sessions (
+    hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    user       TEXT    NOT NULL,
+    epoch      INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL,
+    forget_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_of_user ON sessions (user);
+CREATE INDEX sessions_by_end ON sessions (forget_at);
+
+CREATE TABLE links (
+    hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+    user       TEXT    NOT NULL,
+    epoch      INTEGER NOT NULL,
+    purpose    TEXT    NOT NULL CHECK (purpose IN ('set_password', 'log_in')),
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX links_of_user ON links (user);
+CREATE INDEX links_by_end ON links (expires_at);
+";
+
 /// Connections of this process wait so long for each other; only checkpoints and the opening make them.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,8 +168,23 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Sq
     for step in steps {
         transaction.execute_batch(step).map_err(database)?;
     }
+    if steps.contains(&VERSION_3) {
+        fold_labels(&transaction).map_err(database)?;
+    }
     transaction.pragma_update(None, "user_version", MIGRATIONS.len()).map_err(database)?;
     transaction.commit().map_err(database)
+}
+
+/// Gives the keys of an older version what their labels are found by.
+fn fold_labels(connection: &Connection) -> rusqlite::Result<()> {
+    let mut read = connection.prepare("SELECT id, label FROM keys")?;
+    let mut write = connection.prepare("UPDATE keys SET label_folded = ?2 WHERE id = ?1")?;
+    let mut labels = read.query([])?;
+    while let Some(row) = labels.next()? {
+        let (id, label): (String, String) = (row.get(0)?, row.get(1)?);
+        write.execute((id, fold(&label)))?;
+    }
+    Ok(())
 }
 
 /// A connection for the writer: what it commits is on the disk.

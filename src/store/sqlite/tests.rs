@@ -4,10 +4,20 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
-use crate::model::{Member, Timestamp};
+use crate::model::{KeyRecord, Member, Timestamp};
 use crate::store::contract::{Subject, contract_suite, member, record};
+use crate::store::people::contract::people_suite;
+use crate::store::{ListQuery, fold};
 
 contract_suite!(super::embedded);
+
+people_suite!(super::embedded_people);
+
+async fn embedded_people() -> (Arc<dyn crate::store::people::PeopleStore>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("keygate.sqlite")).unwrap();
+    (Arc::new(store), directory)
+}
 
 struct Embedded {
     store: Arc<SqliteStore>,
@@ -312,7 +322,7 @@ async fn where_an_identity_is_prescribed_a_new_file_is_an_outage_until_it_is_acc
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keygate.sqlite");
     let (store, key) = (open_pinned(&path, "prescribed").unwrap(), record(1));
-    let everything = ListQuery { team: None, environment: None, status: None, after: None, limit: 10 };
+    let everything = ListQuery { limit: 10, ..ListQuery::default() };
     let batch = UsageBatch { id: 1, shard: key.id.shard(), uses: Vec::new() };
     let outcomes = [
         store.find(&key.hash).await.map(drop),
@@ -416,33 +426,44 @@ async fn the_time_is_noted_once_a_minute_while_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_database_of_the_first_version_keeps_its_keys() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("keygate.sqlite");
-    let key = record(1);
-    let old = Connection::open(&path).unwrap();
-    old.execute_batch(schema::VERSION_1).unwrap();
-    old.pragma_update(None, "user_version", 1).unwrap();
-    old.execute(
-        "INSERT INTO keys (hash, id, label, team, environment, display, created_at, uses)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 3)",
-        (
-            key.hash.as_bytes(),
-            key.id.as_str(),
-            &key.label,
-            &key.team,
-            key.environment.as_str(),
-            &key.display,
-            key.created_at.as_millis(),
-        ),
-    )
-    .unwrap();
-    drop(old);
-    let store = open(&path).unwrap();
-    let found = store.get(&key.id).await.unwrap().unwrap();
-    assert_eq!((found.record, found.activity.uses, found.activity.refusals), (key.clone(), 3, 0));
-    assert_eq!(store.high_water(), None);
-    assert!(store.revoke(&key.id).await.unwrap().unwrap().newly);
+async fn a_database_of_an_older_version_keeps_its_keys_and_learns_what_is_new() {
+    for version in 1..schema::MIGRATIONS.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keygate.sqlite");
+        let key = KeyRecord { label: "Größe".to_owned(), ..record(1) };
+        let old = Connection::open(&path).unwrap();
+        for step in &schema::MIGRATIONS[..version] {
+            old.execute_batch(step).unwrap();
+        }
+        old.pragma_update(None, "user_version", version).unwrap();
+        old.execute(
+            "INSERT INTO keys (hash, id, label, team, environment, display, created_at, uses)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 3)",
+            (
+                key.hash.as_bytes(),
+                key.id.as_str(),
+                &key.label,
+                &key.team,
+                key.environment.as_str(),
+                &key.display,
+                key.created_at.as_millis(),
+            ),
+        )
+        .unwrap();
+        if version >= 3 {
+            old.execute("UPDATE keys SET label_folded = ?1", [fold(&key.label)]).unwrap();
+        }
+        drop(old);
+        let store = Arc::new(open(&path).unwrap());
+        let found = store.get(&key.id).await.unwrap().unwrap();
+        assert_eq!((found.record, found.activity.uses, found.activity.refusals), (key.clone(), 3, 0));
+        let by_label = ListQuery { search: Some("GRÖßE".to_owned()), limit: 10, ..ListQuery::default() };
+        assert_eq!(store.list(&by_label).await.unwrap().keys.len(), 1, "version {version}");
+        assert_eq!(store.high_water(), None);
+        assert!(store.revoke(&key.id).await.unwrap().unwrap().newly);
+        crate::store::people::contract::a_session_is_there_until_it_ends(store).await;
+        drop(open(&path).unwrap());
+    }
 }
 
 #[tokio::test]

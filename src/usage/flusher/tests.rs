@@ -10,7 +10,7 @@ use crate::clock::ManualClock;
 use crate::model::{Environment, GatewayId, Head, KeyHash, KeyRecord, Member, Timestamp};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
+    self, Creation, Durability, FleetSettings, ListQuery, Page, Revocation, Rotation, StoreReport, StoredKey,
 };
 use crate::usage::Use;
 
@@ -41,8 +41,30 @@ impl KeyStore for CutOff {
     async fn get(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
         self.store.get(id).await
     }
-    async fn create(&self, record: &KeyRecord) -> Result<Creation, StoreError> {
-        self.store.create(record).await
+    async fn create_from(&self, record: &KeyRecord, origin: &store::Origin) -> Result<Creation, StoreError> {
+        self.store.create_from(record, origin).await
+    }
+    async fn recall(&self, shard: Shard, name: &[u8; 32]) -> Result<Option<store::Earlier>, StoreError> {
+        self.store.recall(shard, name).await
+    }
+    async fn edit(
+        &self,
+        before: &KeyRecord,
+        after: &store::Editable,
+    ) -> Result<Option<store::Edit>, StoreError> {
+        self.store.edit(before, after).await
+    }
+    async fn changes(&self, id: &KeyId) -> Result<Vec<store::Change>, StoreError> {
+        self.store.changes(id).await
+    }
+    async fn counts(
+        &self,
+        id: &KeyId,
+        period: store::Period,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<store::PeriodCount>, StoreError> {
+        self.store.counts(id, period, count, now).await
     }
     async fn find(&self, hash: &KeyHash) -> Result<Option<KeyRecord>, StoreError> {
         self.store.find(hash).await
@@ -62,13 +84,14 @@ impl KeyStore for CutOff {
     async fn assert_revoked(&self, hash: &KeyHash) -> Result<bool, StoreError> {
         self.store.assert_revoked(hash).await
     }
-    async fn rotate(
+    async fn rotate_once(
         &self,
         old: &KeyId,
         new: &KeyRecord,
         retires_at: Timestamp,
+        once: Option<&store::Once>,
     ) -> Result<Option<Rotation>, StoreError> {
-        self.store.rotate(old, new, retires_at).await
+        self.store.rotate_once(old, new, retires_at, once).await
     }
     async fn canary(&self, shard: Shard, interval: Duration) -> Result<(), StoreError> {
         self.store.canary(shard, interval).await
@@ -243,4 +266,24 @@ async fn attempts_with_a_dead_key_are_written_as_uses_are() {
     let written = world.store.get(&key).await.unwrap().unwrap().activity;
     assert_eq!((written.last_used_at, written.uses, written.uses_in_grace), (Some(at(5)), 1, 1));
     assert_eq!((written.last_refused_at, written.refusals), (Some(at(9)), 3));
+}
+
+#[tokio::test]
+async fn what_waits_through_an_outage_counts_in_the_hour_in_which_it_was() {
+    let mut world = World::new(100);
+    let key = world.key(1).await;
+    let hour = store::Period::Hour.millis();
+    world.set_way(CUT);
+    for (used, what) in
+        [(0, Use::Permitted), (1, Use::Permitted), (5 * hour, Use::Permitted), (6 * hour, Use::Refused)]
+    {
+        world.usage.note(key, what, at(used));
+        world.flusher.flush().await;
+    }
+    world.set_way(WORKS);
+    world.flusher.flush().await;
+    let counts = world.store.counts(&key, store::Period::Hour, 7, at(6 * hour)).await.unwrap();
+    let counts: Vec<_> = counts.iter().map(|count| (count.uses, count.refusals)).collect();
+    assert_eq!(counts, [(2, 0), (0, 0), (0, 0), (0, 0), (0, 0), (1, 0), (0, 1)]);
+    assert_eq!((world.written(key).await, world.usage.pending()), ((Some(5 * hour), 3), 0));
 }

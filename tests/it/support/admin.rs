@@ -96,6 +96,26 @@ impl Admin {
         Request::post(path, body.to_string()).bearer(&self.token).send(self.address)
     }
 
+    /// A request that makes one thing, however often it is sent under this name.
+    pub fn once(&self, path: &str, name: &str, body: &Value) -> Request {
+        Request::post(path, body.to_string()).bearer(&self.token).header("Idempotency-Key", name)
+    }
+
+    pub fn send(&self, request: &Request) -> Answer {
+        request.send(self.address)
+    }
+
+    /// A connection that a test uses as it likes.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// Changes a key that is as `etag` says.
+    pub fn patch(&self, path: &str, etag: &str, body: &Value) -> Answer {
+        let request = Request::new("PATCH", path).header("Content-Type", "application/json");
+        request.header("If-Match", etag).bearer(&self.token).body(body.to_string()).send(self.address)
+    }
+
     /// As `post`, where it may be that nobody answers.
     pub fn try_post(&self, path: &str, body: &Value) -> io::Result<Answer> {
         Connection::try_open(self.address)?

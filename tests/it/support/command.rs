@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -51,8 +52,13 @@ pub struct Ran {
 impl Ran {
     /// Runs `command` to its end; `package` is what to install if it is not there.
     pub fn to_end(command: &mut Command, package: &str) -> Ran {
+        Ran::to_end_within(command, package, 2 * PATIENCE)
+    }
+
+    /// As `to_end`, for what takes longer.
+    pub fn to_end_within(command: &mut Command, package: &str, patience: Duration) -> Ran {
         let mut process = Process::start(command, package);
-        let code = process.wait(2 * PATIENCE).code();
+        let code = process.wait(patience).code();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { code, stdout: text(process.stdout()), stderr: text(process.stderr()) }
     }

@@ -1,7 +1,7 @@
 //! A client that says exactly what it is told to say.
 
 use std::fmt;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -77,21 +77,7 @@ impl Connection {
     }
 
     fn try_answer(&mut self, to_head: bool) -> io::Result<Answer> {
-        let mut interim = Vec::new();
-        loop {
-            let mut answer = self.try_head()?;
-            if answer.status / 100 == 1 && answer.status != 101 {
-                interim.push(answer.status);
-                continue;
-            }
-            answer.interim = interim;
-            if !to_head {
-                let framing = answer.framing();
-                answer.trailers =
-                    read_body(&mut self.reader, framing, |piece| answer.body.extend_from_slice(piece))?;
-            }
-            return Ok(answer);
-        }
+        Answer::read(&mut self.reader, to_head)
     }
 
     /// Reads the head of an answer, interim ones included.
@@ -100,12 +86,7 @@ impl Connection {
     }
 
     pub fn try_head(&mut self) -> io::Result<Answer> {
-        let line = read_line(&mut self.reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let mut words = line.splitn(3, ' ');
-        let version = words.next().unwrap_or_default().to_owned();
-        let status = words.next().and_then(|word| word.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-        let headers = read_headers(&mut self.reader)?;
-        Ok(Answer { version, status, headers, ..Answer::default() })
+        Answer::read_head(&mut self.reader)
     }
 
     /// Reads the body that belongs to `head` piece by piece, and returns the trailers.
@@ -235,6 +216,33 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
+    /// Reads an answer to its end; one to HEAD has no body whatever its headers say.
+    pub fn read(reader: &mut impl BufRead, to_head: bool) -> io::Result<Answer> {
+        let mut interim = Vec::new();
+        loop {
+            let mut answer = Answer::read_head(reader)?;
+            if answer.status / 100 == 1 && answer.status != 101 {
+                interim.push(answer.status);
+                continue;
+            }
+            answer.interim = interim;
+            if !to_head {
+                let framing = answer.framing();
+                answer.trailers = read_body(reader, framing, |piece| answer.body.extend_from_slice(piece))?;
+            }
+            return Ok(answer);
+        }
+    }
+
+    fn read_head(reader: &mut impl BufRead) -> io::Result<Answer> {
+        let line = read_line(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut words = line.splitn(3, ' ');
+        let version = words.next().unwrap_or_default().to_owned();
+        let status = words.next().and_then(|word| word.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let headers = read_headers(reader)?;
+        Ok(Answer { version, status, headers, ..Answer::default() })
+    }
+
     /// RFC 9112, section 6.3, for a request that is not HEAD.
     fn framing(&self) -> Framing {
         if self.status / 100 == 1 || matches!(self.status, 204 | 304) {

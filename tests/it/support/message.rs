@@ -1,6 +1,6 @@
 //! What requests and answers have in common: header lines, and the framing of bodies.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::net::TcpStream;
 
 /// Header or trailer lines, in their order, names as they were spelled.
@@ -54,7 +54,7 @@ impl Headers {
 pub type Reader = BufReader<TcpStream>;
 
 /// A line without its end; `None` at the end of the stream.
-pub fn read_line(reader: &mut Reader) -> io::Result<Option<String>> {
+pub fn read_line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line)?;
     if line.is_empty() {
@@ -68,7 +68,7 @@ pub fn read_line(reader: &mut Reader) -> io::Result<Option<String>> {
 }
 
 /// Header lines up to the empty one.
-pub fn read_headers(reader: &mut Reader) -> io::Result<Headers> {
+pub fn read_headers(reader: &mut impl BufRead) -> io::Result<Headers> {
     let mut headers = Headers::default();
     loop {
         let line = read_line(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -89,7 +89,11 @@ pub enum Framing {
 }
 
 /// Reads a body piece by piece into `sink`, and returns its trailers.
-pub fn read_body(reader: &mut Reader, framing: Framing, mut sink: impl FnMut(&[u8])) -> io::Result<Headers> {
+pub fn read_body(
+    reader: &mut impl BufRead,
+    framing: Framing,
+    mut sink: impl FnMut(&[u8]),
+) -> io::Result<Headers> {
     const MOST: usize = 256 * 1024;
     let size = match framing {
         Framing::Length(length) => usize::try_from(length).unwrap_or(MOST).min(MOST),
@@ -121,7 +125,7 @@ pub fn read_body(reader: &mut Reader, framing: Framing, mut sink: impl FnMut(&[u
 }
 
 fn read_exactly(
-    reader: &mut Reader,
+    reader: &mut impl BufRead,
     length: u64,
     buffer: &mut [u8],
     sink: &mut impl FnMut(&[u8]),

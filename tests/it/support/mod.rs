@@ -4,6 +4,7 @@
 //! must not share a mistake with the library that the gateway is built on.
 
 pub mod admin;
+pub mod browser;
 pub mod command;
 pub mod faults;
 pub mod fleet;

@@ -94,6 +94,11 @@ pub fn rfc3339_in(later: Duration) -> String {
     jiff::Timestamp::from_millisecond(then).expect("it is soon").to_string()
 }
 
+/// Now less `ago`, as RFC 3339.
+pub fn rfc3339_ago(ago: Duration) -> String {
+    (jiff::Timestamp::now() - ago).to_string()
+}
+
 /// Whether the moment of a date is over, by this machine's clock.
 pub fn has_passed(rfc3339: &str) -> bool {
     date(rfc3339) <= jiff::Timestamp::now()

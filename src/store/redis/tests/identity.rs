@@ -76,7 +76,7 @@ async fn operate(store: &RedisStore, operation: &str) -> Result<(), StoreError> 
         "get" => store.get(&key.id).await.map(drop),
         "get unknown" => store.get(&record(2).id).await.map(drop),
         "list" => {
-            let everything = ListQuery { team: None, environment: None, status: None, after: None, limit: 9 };
+            let everything = ListQuery { limit: 9, ..ListQuery::default() };
             store.list(&everything).await.map(drop)
         }
         "create" => store.create(&record(3)).await.map(drop),

@@ -1,0 +1,111 @@
+//! The full key is shown once, and cannot be had again.
+
+use std::fs;
+use std::path::Path;
+
+use super::scene::{Scene, each_store};
+use crate::support::keys::trace_in;
+
+#[test]
+fn a_new_key_cannot_be_had_again_by_any_button_of_the_browser() {
+    each_store(|scene| {
+        let browser = &scene.browser;
+        scene.log_in("editor");
+        let key = scene.create_in_browser("Once", "live");
+        // Reload, with the dialog still open: the address is that of the key's page.
+        browser.reload();
+        browser.find("h1");
+        assert_eq!(scene.shown_key(), None);
+        scene.assert_nowhere(&key);
+        assert_eq!(scene.keys().len(), 1, "no second key was made");
+        // Away by a link while it is shown, and back.
+        browser.goto(&scene.url("/settings/api-keys"));
+        let second = scene.create_in_browser("Twice", "live");
+        browser.goto(&scene.url("/settings/gateways"));
+        browser.back();
+        browser.find("h1");
+        assert_eq!(scene.shown_key(), None);
+        scene.assert_nowhere(&second);
+        browser.back();
+        browser.find("h1");
+        browser.forward();
+        browser.find("h1");
+        scene.assert_nowhere(&second);
+        assert_eq!(scene.keys().len(), 2);
+        scene.assert_no_complaints();
+        // Nor is it in anything that the browser keeps on disk.
+        let Scene { browser, .. } = scene;
+        let profile = browser.quit();
+        for key in [&key, &second] {
+            assert_eq!(file_with(profile.path(), key), None);
+        }
+    });
+}
+
+/// Chromium does not put such a page aside, but other browsers may: what the page does then is told to it.
+#[test]
+fn a_page_that_is_put_aside_for_the_back_button_holds_no_key() {
+    each_store(|scene| {
+        scene.log_in("editor");
+        let key = scene.create_in_browser("Once", "live");
+        scene.browser.script("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))");
+        assert_eq!(scene.shown_key(), None);
+        scene.assert_nowhere(&key);
+    });
+}
+
+#[test]
+fn escape_by_habit_does_not_cost_a_key_that_is_not_copied() {
+    each_store(|scene| {
+        scene.log_in("editor");
+        let key = scene.create_in_browser("Once", "live");
+        scene.browser.keys(ESCAPE);
+        scene.browser.expect("Press Escape again to close all the same");
+        assert_eq!(scene.shown_key().as_deref(), Some(&*key));
+        scene.browser.keys(ESCAPE);
+        scene.browser.find("body:not(:has(dialog))");
+        scene.assert_nowhere(&key);
+    });
+}
+
+#[test]
+fn without_script_a_key_is_shown_once_too() {
+    each_store(|scene| {
+        let browser = &scene.browser;
+        scene.log_in("editor");
+        browser.scripts(false);
+        browser.goto(&scene.url("/settings/api-keys"));
+        let key = scene.create_in_browser("Once", "sandbox");
+        assert_eq!(browser.path(), "/settings/api-keys", "it is in the answer to the form");
+        // To send the form once more makes no second key and shows none.
+        browser.reload();
+        browser.expect("shown before");
+        scene.assert_nowhere(&key);
+        assert_eq!(scene.keys().len(), 1);
+        browser.goto(&scene.url("/settings/gateways"));
+        browser.back();
+        scene.assert_nowhere(&key);
+        assert_eq!(scene.keys().len(), 1);
+    });
+}
+
+/// As WebDriver names it.
+const ESCAPE: &str = "\u{e00c}";
+
+/// The first file below `folder` that holds a trace of the key.
+fn file_with(folder: &Path, key: &str) -> Option<String> {
+    for entry in fs::read_dir(folder).expect("the profile can be read") {
+        let path = entry.expect("the profile can be read").path();
+        let found = match path.is_dir() {
+            true => file_with(&path, key),
+            false => fs::read(&path)
+                .ok()
+                .filter(|bytes| trace_in(bytes, key).is_some())
+                .map(|_| path.display().to_string()),
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
