@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::scene::{PASSWORD, Scene, each_store};
+use super::scene::{PASSWORD, each_store};
 use crate::support::Request;
 use crate::support::wait::{PATIENCE, eventually};
 
