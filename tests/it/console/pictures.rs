@@ -45,6 +45,7 @@ fn the_pictures_of_the_console() {
     browser.screen(Screen::Phone);
     picture(&browser, "console-phone");
     desktop(&browser);
+    browser.goto(&url("/settings/api-keys"));
     browser.press("Revoke Production Server");
     browser.find("dialog[open]");
     picture(&browser, "console-revoke");
