@@ -3,6 +3,7 @@
 mod fleet;
 mod keys;
 mod openapi;
+mod walled;
 
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 struct Api {
     router: Router,
     observe: Router,
+    keys: Keys,
     store: Arc<MemoryStore>,
     health: Arc<Health>,
     clock: ManualClock,
@@ -71,7 +73,8 @@ fn api() -> Api {
         flush_interval: Duration::from_secs(5),
     };
     let observe = observe_router(health.clone(), metrics);
-    Api { router: router(state), observe, store, health, clock }
+    let keys = state.keys.clone();
+    Api { router: router(state), observe, keys, store, health, clock }
 }
 
 impl Api {
