@@ -275,7 +275,7 @@ fn of_all_shards(key: fn(Shard) -> String) -> Vec<String> {
 }
 
 /// The value of a field in the answer to INFO.
-fn info<'a>(text: &'a str, field: &str) -> Option<&'a str> {
+pub(super) fn info<'a>(text: &'a str, field: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::trim)
 }
 

@@ -4,8 +4,8 @@
 //! own manager keeps a half-open socket and gives up after some retries.
 //!
 //! Workers have connections of their own *beside* the first one, so that a look-up crosses no thread. What a look-up reads must
-//! not be older than what the first connection proves to be current. So one beside it is made after it, to an address that
-//! can only lead to the same store or a later one, and is not used any more once the first one is replaced.
+//! not be older than what the first connection proves to be current. So one beside it leads to the very same process of Redis,
+//! whatever the address has come to mean, and is not used any more once the first one is replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::RedisSettings;
-use super::identity::Identity;
+use super::identity::{Identity, info};
 use crate::backoff::backoff;
 use crate::store::{Mismatch, StoreError};
 
@@ -48,7 +48,7 @@ pub(super) struct Line {
     connection: MultiplexedConnection,
     response_timeout: Duration,
     suspect: Notify,
-    /// The one that stood before this one was made, where this is one beside it.
+    /// The one that stood when this one was made, where this is one beside it.
     first: Option<Arc<Line>>,
 }
 
@@ -95,11 +95,20 @@ impl Link {
         self.shared.wait_until_up().await;
     }
 
+    /// The one by which it is known whose store it is, and what is current.
+    pub(super) fn first(&self) -> Result<Arc<Line>, StoreError> {
+        self.shared.first.as_ref().unwrap_or(&self.shared).line()
+    }
+
     /// The connection of the moment.
     pub(super) fn line(&self) -> Result<Arc<Line>, StoreError> {
-        let Some(first) = &self.shared.first else { return self.shared.line() };
-        let first = first.line()?;
-        Ok(self.shared.current.load_full().filter(|line| line.is_beside(&first)).unwrap_or(first))
+        let first = self.first()?;
+        match &self.shared.first {
+            None => Ok(first),
+            Some(_) => {
+                Ok(self.shared.current.load_full().filter(|own| own.is_beside(&first)).unwrap_or(first))
+            }
+        }
     }
 }
 
@@ -110,7 +119,7 @@ impl Drop for Link {
 }
 
 impl Line {
-    /// Whether `first` stood before this one was made.
+    /// Whether this one was made beside `first`.
     pub(super) fn is_beside(&self, first: &Arc<Line>) -> bool {
         self.first.as_ref().is_some_and(|before| Arc::ptr_eq(before, first))
     }
@@ -210,7 +219,6 @@ impl Shared {
 
 /// Connects, and has whoever answers say what it is before anybody uses it.
 async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
-    // Before anything is opened: what is opened later leads to the same store, or to a later one.
     let first = shared.first.as_ref().map(|first| first.line()).transpose()?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(shared.settings.connect_timeout))
@@ -223,7 +231,15 @@ async fn connect(shared: &Shared) -> Result<Arc<Line>, Lost> {
     let response_timeout = shared.settings.response_timeout;
     let line = Line { connection, response_timeout, suspect: Notify::new(), first };
     ping(&line).await?;
-    shared.identity.survey(&line).await?;
+    match &line.first {
+        None => drop(shared.identity.survey(&line).await?),
+        Some(first) => {
+            let (here, there) = (process(&line).await?, process(first).await?);
+            if here.is_none() || here != there {
+                return Err(Lost::Elsewhere);
+            }
+        }
+    }
     Ok(Arc::new(line))
 }
 
@@ -243,7 +259,7 @@ async fn keep(shared: &Shared, line: &Line, failures: &mut u32) -> Lost {
         }
         *failures = 0;
         // What is not used has to show by itself that it can be again.
-        if shared.identity.mismatch().is_some() {
+        if shared.first.is_none() && shared.identity.mismatch().is_some() {
             match shared.identity.survey(line).await {
                 Ok(survey) if survey.mismatch == Some(Mismatch::Replica) => return Lost::Demoted,
                 Ok(_) => {}
@@ -260,6 +276,12 @@ async fn ping(line: &Line) -> Result<(), Lost> {
     answer.map_err(|error| if error.is_timeout() { Lost::Silent(PING_DEADLINE) } else { Lost::Failed(error) })
 }
 
+/// The name of the process of Redis that answers; each has one of its own. `None` if it does not tell.
+async fn process(line: &Line) -> RedisResult<Option<String>> {
+    let told: String = redis::cmd("INFO").arg("server").query_async(&mut line.connection()).await?;
+    Ok(info(&told, "run_id").map(str::to_owned))
+}
+
 /// Why a connection is given up.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
@@ -269,6 +291,8 @@ enum Lost {
     Suspect,
     #[error("it leads to a replica; the address may lead to the primary by now")]
     Demoted,
+    #[error("it leads to another server than the connection that it stands beside")]
+    Elsewhere,
     #[error("the connection that it stands beside was replaced")]
     Replaced,
     #[error(transparent)]

@@ -148,7 +148,7 @@ impl KeyStore for RedisStore {
         layout::read_record(hash, fields)
     }
 
-    /// By a connection of its own, which is used for as long as the first one stands that stood when it was made.
+    /// By a connection of its own to the same process of Redis, which is used for as long as the first one stands.
     fn nearby(&self) -> Option<Arc<dyn KeyStore>> {
         let RedisStore { link, scripts, people, durable } = self;
         Some(Arc::new(RedisStore {
@@ -375,7 +375,8 @@ impl Ours<'_> {
 
     /// Finds out what it is, then.
     async fn not_ours(&self) -> StoreError {
-        match self.store.link.identity().survey(&self.line).await {
+        let survey = async { self.store.link.identity().survey(&*self.store.link.first()?).await };
+        match survey.await {
             Ok(survey) => survey.heads().err().unwrap_or_else(|| StoreError::unavailable(JustChanged)),
             Err(error) => error,
         }

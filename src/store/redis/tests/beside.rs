@@ -1,5 +1,7 @@
 //! Connections beside the first one.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 struct Both {
@@ -88,4 +90,52 @@ async fn while_a_workers_connection_is_replaced_the_first_one_serves() {
     })
     .await;
     both.until_apart().await;
+}
+
+/// An address that leads the first who connects to one server and all others to another.
+async fn crossroads(first: &RedisServer, others: &RedisServer) -> (String, Arc<AtomicUsize>) {
+    let (first, others) = (address(first), address(others));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}/", listener.local_addr().unwrap());
+    let passed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&passed);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let to = if count.fetch_add(1, Ordering::SeqCst) == 0 { &first } else { &others };
+            let mut server = tokio::net::TcpStream::connect((to.0.as_str(), to.1)).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    (url, passed)
+}
+
+#[tokio::test]
+async fn a_connection_to_another_server_is_not_used_whatever_that_holds() {
+    let (primary, copy) = (RedisServer::start(), RedisServer::start());
+    let (url, passed) = crossroads(&primary, &copy).await;
+    let store = connected(settings(url)).await;
+    // It has the fleet's identity, and is a primary: only it is not the one whose log is followed.
+    let (host, port) = address(&primary);
+    let mut replicate = connect(&copy).await;
+    redis::cmd("REPLICAOF").arg(host).arg(port).exec_async(&mut replicate).await.unwrap();
+    eventually("the copy is whole", async || {
+        redis::cmd("EXISTS").arg(layout::FLEET_KEY).query_async(&mut replicate.clone()).await.unwrap()
+    })
+    .await;
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut replicate).await.unwrap();
+    store.create(&record(1)).await.unwrap();
+
+    let nearby = store.nearby().unwrap();
+    eventually("it is tried, more than once", async || {
+        assert_eq!(nearby.find(&record(1).hash).await.unwrap(), Some(record(1)));
+        passed.load(Ordering::SeqCst) > 3
+    })
+    .await;
+    assert!(store.find(&record(1).hash).await.is_ok(), "nor is the store itself taken for another");
+}
+
+fn address(server: &RedisServer) -> (String, u16) {
+    let url = server.url();
+    let (host, port) = url.trim_start_matches("redis://").trim_end_matches('/').rsplit_once(':').unwrap();
+    (host.to_owned(), port.parse().unwrap())
 }
