@@ -18,8 +18,8 @@ mod loader;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -327,7 +327,7 @@ impl Verifier {
     async fn revalidate(&self, loader: &Loader, verified: Verified) -> Result<Verified, Refused> {
         let Verified { hash, spelled, ref entry, .. } = verified;
         // It was in the store when it was loaded, so asking again is not a guess.
-        let answered = self.load(loader, hash, true).await;
+        let answered = self.load(loader, hash, true, || None).await;
         let at = self.clock.now();
         let now = at.tick;
         entry.record.look_at(now);
@@ -374,7 +374,7 @@ impl Verifier {
         }
         self.metrics.looked_up(looked);
         for _ in 0..=RELOADS {
-            let answer = self.load(loader, hash, spelling.checked).await?;
+            let answer = self.load(loader, hash, spelling.checked, || self.brought_meanwhile(&hash)).await?;
             let at = self.clock.now();
             match self.memory.settle(&hash, answer, at.tick) {
                 Some(Settled::Known(entry)) => {
@@ -389,12 +389,21 @@ impl Verifier {
         Err(Denial::VerificationUnavailable.into())
     }
 
-    /// One load, or the one under way. A key without a check needs the fleet's leave and a part of their budget.
+    /// What a load brought that ended after this request had looked: it need not be asked for once more.
+    fn brought_meanwhile(&self, hash: &KeyHash) -> Option<Answer<CachedRecord>> {
+        match self.memory.recall(hash, self.clock.now().tick) {
+            Recalled::Usable(entry) => Some(Answer::Known(entry)),
+            Recalled::Stale | Recalled::Nothing => None,
+        }
+    }
+
+    /// One load, or the one under way, or else what there is `meanwhile`. A key without a check needs the fleet's leave and a part of their budget.
     async fn load(
         &self,
         loader: &Loader,
         hash: KeyHash,
         checked: bool,
+        meanwhile: impl Fn() -> Option<Answer<CachedRecord>>,
     ) -> Result<Answer<CachedRecord>, Denial> {
         let asked_at = self.clock.now().tick;
         if !self.fleet.is_known() || !self.may_look_up(asked_at) {
@@ -403,7 +412,13 @@ impl Verifier {
         if !checked && !self.fleet.accepts_unchecked().await? {
             return Err(Denial::KeyUnknown);
         }
+        let found = OnceLock::new();
         let load = || {
+            // No load of this key is under way, and none can begin: what one brought before is in memory by now.
+            if let Some(answer) = meanwhile() {
+                drop(found.set(answer));
+                return None;
+            }
             let allowance = if checked { None } else { Some(self.unchecked.spend(asked_at)?) };
             let load = loader.load(hash);
             Some(async move {
@@ -421,7 +436,7 @@ impl Verifier {
         match brought {
             Ok(Some(Ok(answer))) => Ok(answer),
             Ok(Some(Err(failure))) => Err(failure.denial()),
-            Ok(None) => Err(Denial::Overloaded),
+            Ok(None) => found.into_inner().ok_or(Denial::Overloaded),
             Err(flight::Lost) => Err(Denial::VerificationUnavailable),
         }
     }

@@ -274,6 +274,17 @@ impl World {
 }
 
 #[tokio::test]
+async fn what_was_loaded_since_a_request_looked_is_not_loaded_once_more() {
+    let world = World::new(OPEN, false).await;
+    let key = world.key(1);
+    world.put(&key);
+    world.decide(&key).await.unwrap();
+    let spelling = Spelling { environment: key.environment(), checked: true };
+    world.verifier.look_up(&world.loader, key.hash(), spelling, Lookup::Miss).await.unwrap();
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
 async fn a_load_that_ends_with_another_worker_is_begun_anew() {
     let world = Arc::new(World::new(0, false).await);
     world.put(&world.key(1));
