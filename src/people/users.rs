@@ -217,18 +217,21 @@ impl People {
         self.make_link(&stored, Purpose::LogIn, LOG_IN_LIFE).await
     }
 
-    /// Changes what is kept of a user, as often as it takes.
+    /// Changes what is kept of a user, trying again if others change it too. `None` if `change` says, of what is there by
+    /// then, that it does not apply.
     pub(super) async fn change(
         &self,
         id: &UserId,
-        change: impl Fn(&mut StoredUser),
-    ) -> Result<StoredUser, PeopleError> {
+        change: impl Fn(&mut StoredUser) -> bool,
+    ) -> Result<Option<StoredUser>, PeopleError> {
         for _ in 0..MAX_TRIES {
             let mut stored = self.find(id, None).await?;
-            change(&mut stored);
+            if !change(&mut stored) {
+                return Ok(None);
+            }
             stored.revision += 1;
             match within_deadline(self.store.replace_user(&stored, false)).await? {
-                Replacement::Done => return Ok(stored),
+                Replacement::Done => return Ok(Some(stored)),
                 Replacement::Unknown => return Err(PeopleError::NotFound),
                 Replacement::Outdated | Replacement::LastAdmin => {}
             }
