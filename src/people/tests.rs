@@ -41,7 +41,7 @@ impl House {
             team,
             password: Some(password(&format!("the password of {account}"))),
         };
-        self.people.add(new).await.unwrap().user
+        self.people.add(new, None).await.unwrap().user
     }
 
     async fn log_in(&self, account: &str) -> Result<SecretToken, PeopleError> {
@@ -148,7 +148,7 @@ async fn nobody_learns_whether_there_is_an_account() {
         team: Some("acme".parse().unwrap()),
         password: None,
     };
-    house.people.add(invited).await.unwrap();
+    house.people.add(invited, None).await.unwrap();
     let mut words = Vec::new();
     for account in ["ada", "bob", "eve", "nobody", "no account at all", ""] {
         let before = house.people.hashings();
@@ -368,10 +368,21 @@ async fn an_account_is_taken_once_and_a_team_is_required() {
         team: team.map(|team| team.parse().unwrap()),
         password: None,
     };
-    let taken = house.people.add(new("ADA@Example.com", Role::Admin, None)).await.unwrap_err();
+    house.add("bob", Role::Viewer, Some("acme")).await;
+    for (wall, account, words) in [
+        ("acme", "bob", "there is a user with this account already"),
+        ("globex", "bob", "this account cannot be used here; choose another"),
+        ("globex", "ada@example.com", "this account cannot be used here; choose another"),
+    ] {
+        let wall: Team = wall.parse().unwrap();
+        let refused =
+            house.people.add(new(account, Role::Admin, Some(&*wall)), Some(&wall)).await.unwrap_err();
+        assert_eq!(refused.to_string(), words, "{account} behind {}", &*wall);
+    }
+    let taken = house.people.add(new("ADA@Example.com", Role::Admin, None), None).await.unwrap_err();
     assert!(matches!(taken, PeopleError::AccountTaken), "{taken}");
     for role in [Role::Viewer, Role::Editor] {
-        let refused = house.people.add(new("bob", role, None)).await.unwrap_err();
+        let refused = house.people.add(new("eve", role, None), None).await.unwrap_err();
         assert!(matches!(refused, PeopleError::Invalid { field: "team", .. }), "{refused}");
     }
 }
