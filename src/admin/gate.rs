@@ -41,6 +41,7 @@ pub(super) fn need(method: &Method, route: &str) -> Option<Need> {
             "GET" | "HEAD",
             "/v1/keys" | "/v1/keys/{id}" | "/v1/keys/{id}/usage" | "/v1/keys/{id}/history" | "/v1/gateways",
         ) => Need::Role(Role::Viewer),
+        ("POST", "/v1/keys/find") => Need::Role(Role::Viewer),
         ("POST", "/v1/keys" | "/v1/keys/revoke" | "/v1/keys/{id}/revoke" | "/v1/keys/{id}/rotate") => {
             Need::Role(Role::Editor)
         }

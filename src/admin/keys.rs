@@ -4,7 +4,7 @@ use std::future::Future;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -13,14 +13,14 @@ use zeroize::Zeroize;
 use crate::keys::{
     Grace, ImportedKey, KeyEdit, KeyError, Made, NewKey, RelativeExpiry, Revision, RevokedKey,
 };
-use crate::model::{ApiKey, Environment, KeyId, Timestamp};
+use crate::model::{ApiKey, Environment, KeyFormat, KeyId, Timestamp};
 
 use super::conditions::{IfMatch, Named, with_etag};
 use super::problem::{Problem, ProblemView};
 use super::session::Caller;
 use super::view::{
     CreatedView, HistoryView, ImportView, KeyView, PageView, RepeatedView, RevokedView, RotatedView,
-    UsageView,
+    UnseenView, UsageView,
 };
 use super::walled::EditedKeys;
 use super::{AdminState, body, list};
@@ -44,9 +44,9 @@ pub(super) struct CreateBody {
 }
 
 #[derive(Deserialize, ToSchema)]
-#[schema(as = KeyToRevoke)]
+#[schema(as = FoundKey)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RevokeBody {
+pub(super) struct FoundBody {
     /// The whole key, as it was found.
     key: String,
 }
@@ -281,11 +281,35 @@ pub(super) async fn revoke(
     revoked(state, &caller, move |keys| async move { keys.revoke(&id).await }).await
 }
 
+/// Says which key it is that was found, by the key itself.
+#[utoipa::path(
+    post, path = "/v1/keys/find", operation_id = "find_key", tag = "Keys",
+    request_body = FoundBody,
+    responses(
+        (status = 200, description = "The key.", body = KeyView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
+        (status = 404, description = "There is no such key, or none that you may know of.", body = ProblemView, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn find(
+    State(state): State<AdminState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let keys = state.keys.seen_by(&caller);
+    let key = found_key(request, keys.format()).await?;
+    let found = keys.find(&key).await?.ok_or(KeyError::NotFound)?;
+    Ok(with_etag(Revision::of(&found.record), Json(KeyView::of(found, state.clock.now().wall))))
+}
+
 /// Revokes a key that was found, by the key itself.
+///
+/// Whoever holds a key may have it revoked. Of a key that is not your team's no more is said: 202, whether or not there is
+/// such a key.
 #[utoipa::path(
     post, path = "/v1/keys/revoke", operation_id = "revoke_found_key", tag = "Keys",
-    request_body = RevokeBody,
+    request_body = FoundBody,
     responses(
+        (status = 202, description = "It is no key of your team. If there is such a key, it is revoked from now on.", body = UnseenView),
         (status = 200, description = "The key is revoked, and this is how far the fleet has heard of it.", body = RevokedView, headers(("ETag" = String, description = "The name of the key as it is, for `If-Match`."))),
         (status = 404, description = "There is no such key.", body = ProblemView, content_type = "application/problem+json")
     )
@@ -295,11 +319,21 @@ pub(super) async fn revoke_by_key(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let mut body: RevokeBody = body::read(request, body::LIMIT).await?;
-    let key = state.keys.edited_by(&caller)?.format().parse(body.key.trim().as_bytes());
-    body.key.zeroize();
-    let key: ApiKey = key.map_err(|error| Problem::invalid(format!("`key`: {error}")))?;
+    let keys = state.keys.edited_by(&caller)?;
+    let key = found_key(request, keys.format()).await?;
+    if caller.wall().is_some() && state.keys.seen_by(&caller).find(&key).await?.is_none() {
+        keys.revoke_unseen(key);
+        return Ok((StatusCode::ACCEPTED, Json(UnseenView::new())).into_response());
+    }
     revoked(state, &caller, move |keys| async move { keys.revoke_key(&key).await }).await
+}
+
+/// The key that somebody has found, and sends.
+async fn found_key(request: Request, format: &KeyFormat) -> Result<ApiKey, Problem> {
+    let mut body: FoundBody = body::read(request, body::LIMIT).await?;
+    let key = format.parse(body.key.trim().as_bytes());
+    body.key.zeroize();
+    key.map_err(|error| Problem::invalid(format!("`key`: {error}")))
 }
 
 /// Makes a key that takes the place of another, which ends after a grace.

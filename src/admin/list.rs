@@ -181,7 +181,7 @@ fn search(text: &str) -> Result<String, &'static str> {
     if text.chars().count() > MAX_SEARCH {
         Err("must be at most 100 characters")
     } else if has_key_digits(text) {
-        Err("must not be a whole key; to find out whose it is, and to revoke it, send it to /v1/keys/revoke")
+        Err("must not be a whole key; send it to /v1/keys/find to see whose it is, or to /v1/keys/revoke")
     } else {
         Ok(text.to_owned())
     }

@@ -82,6 +82,7 @@ pub fn router(state: AdminState) -> Router {
     let api = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::import))
+        .routes(routes!(keys::find))
         .routes(routes!(keys::revoke_by_key))
         .routes(routes!(keys::show, keys::edit))
         .routes(routes!(keys::usage))

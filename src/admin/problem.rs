@@ -381,9 +381,10 @@ impl From<PeopleError> for Problem {
                 "Wrong credentials",
                 error.to_string(),
             ),
-            PeopleError::Weak(_) | PeopleError::Account(_) | PeopleError::Invalid { .. } => {
-                Problem::invalid(error.to_string())
-            }
+            PeopleError::Weak(_)
+            | PeopleError::Account(_)
+            | PeopleError::AccountUnusable
+            | PeopleError::Invalid { .. } => Problem::invalid(error.to_string()),
             PeopleError::LinkEnded => {
                 Problem::not_found("this link is not valid any more; ask for a new one")
             }

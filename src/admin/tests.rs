@@ -235,17 +235,17 @@ async fn a_revocation_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn whoever_finds_a_key_can_revoke_it() {
+async fn whoever_finds_a_key_sees_which_it_is_and_can_revoke_it() {
     let api = api();
     let created = api.create("a").await;
-    let (status, revoked) = api.post("/v1/keys/revoke", &json!({ "key": created["key"] })).await;
-    assert_eq!((status, &revoked["id"]), (StatusCode::OK, &created["id"]));
-    let unknown = json!({ "key": format!("sk_live_{}", "0".repeat(64)) });
-    assert_eq!(refusal(api.post("/v1/keys/revoke", &unknown).await), (404, "not_found".into()));
-    assert_eq!(
-        refusal(api.post("/v1/keys/revoke", &json!({ "key": "sk" })).await),
-        (422, "invalid_request".into())
-    );
+    for (path, is_revoked) in [("/v1/keys/find", false), ("/v1/keys/revoke", true)] {
+        let (status, found) = api.post(path, &json!({ "key": created["key"] })).await;
+        assert_eq!((status, &found["id"]), (StatusCode::OK, &created["id"]));
+        assert_eq!(found["status"] == "revoked", is_revoked, "{found}");
+        let unknown = json!({ "key": format!("sk_live_{}", "0".repeat(64)) });
+        assert_eq!(refusal(api.post(path, &unknown).await), (404, "not_found".into()));
+        assert_eq!(refusal(api.post(path, &json!({ "key": "sk" })).await), (422, "invalid_request".into()));
+    }
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ pub(super) async fn list(
     request_body = AddBody,
     responses(
         (status = 201, description = "The user is added.", body = UserView, headers(("Location" = String, description = "Where the user is."), ("ETag" = String, description = "The name of the user as it is, for `If-Match`."))),
-        (status = 409, description = "Another user has this account; or this one, if the request is a repeated one.", body = ProblemView, content_type = "application/problem+json")
+        (status = 409, description = "Another user has this account; or this one, if the request is a repeated one. If it is somebody whom you may not know of: 422.", body = ProblemView, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn add(
@@ -129,7 +129,7 @@ pub(super) async fn add(
         team,
         password: body.password,
     };
-    let added = state.people.add(new).await?;
+    let added = state.people.add(new, caller.wall()).await?;
     let location = [(header::LOCATION, format!("/v1/users/{}", added.user.id))];
     Ok(with_etag(added.revision, (StatusCode::CREATED, location, Json(view(added)))))
 }

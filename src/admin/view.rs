@@ -126,6 +126,21 @@ pub(super) struct RevokedView {
     revocation: RevocationView,
 }
 
+/// What is said of another team's key that somebody holds and has revoked, and of one that does not exist.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UnseenKey)]
+pub(super) struct UnseenView {
+    message: &'static str,
+}
+
+impl UnseenView {
+    pub(super) fn new() -> UnseenView {
+        UnseenView {
+            message: "if there is such a key, it is revoked from now on; it is no key of your team, so no more is said about it",
+        }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Revocation)]
 struct RevocationView {

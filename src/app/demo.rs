@@ -82,7 +82,7 @@ impl Gatehouse {
             team: None,
             password: None,
         };
-        let link = async { self.people.log_in_link(&self.people.add(admin).await?.user.id).await };
+        let link = async { self.people.log_in_link(&self.people.add(admin, None).await?.user.id).await };
         let (token, _) = link.await.map_err(|error| StartError::Demo(Box::new(error)))?;
         Ok(token)
     }

@@ -83,6 +83,8 @@ enum KeysCommand {
         /// As `keys list` shows it: key_…
         id: KeyId,
     },
+    /// Says which key it is that somebody has found: reads the key itself from standard input.
+    Find,
     /// Changes a key's label or its expiry date.
     Edit(EditArguments),
     /// Revokes a key, at once and for ever, and says which gateways have stopped accepting it.
@@ -238,6 +240,14 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
                 }
             }
         }
+        KeysCommand::Find => {
+            let found =
+                api.post("/v1/keys/find", &json!({ "key": read_key("keys find", world)?.as_str() }))?;
+            match json {
+                true => print_json(world, &found),
+                false => print(world, &card(&Key::read(&found)?, now)),
+            }
+        }
         KeysCommand::Edit(EditArguments { id, label, expires }) => {
             let path = format!("/v1/keys/{id}");
             let mut body = json!({});
@@ -259,7 +269,9 @@ pub(super) fn run(arguments: KeysArguments, world: &mut World<'_>, now: Timestam
         KeysCommand::Revoke(RevokeArguments { id, key_stdin: _ }) => {
             let revoked = match id {
                 Some(id) => of_key(&id, api.post(&format!("/v1/keys/{id}/revoke"), &json!({})))?,
-                None => api.post("/v1/keys/revoke", &json!({ "key": read_key(world)?.as_str() }))?,
+                None => {
+                    api.post("/v1/keys/revoke", &json!({ "key": read_key("--key-stdin", world)?.as_str() }))?
+                }
             };
             match json {
                 true => print_json(world, &revoked),
@@ -368,16 +380,16 @@ fn of_key<T>(id: &KeyId, result: Result<T, Failure>) -> Result<T, Failure> {
     })
 }
 
-/// The key that stands alone on standard input.
-fn read_key(world: &mut World<'_>) -> Result<Zeroizing<String>, Failure> {
+/// The key that stands alone on standard input; `what` reads it.
+fn read_key(what: &str, world: &mut World<'_>) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
     world
         .input
         .take(MAX_INPUT)
         .read_to_string(&mut text)
-        .map_err(|error| Failure::usage(anyhow!("--key-stdin: standard input cannot be read: {error}")))?;
+        .map_err(|error| Failure::usage(anyhow!("{what}: standard input cannot be read: {error}")))?;
     match text.trim() {
-        "" => Err(Failure::usage(anyhow!("--key-stdin: standard input is empty; pipe the key into it"))),
+        "" => Err(Failure::usage(anyhow!("{what}: standard input is empty; pipe the key into it"))),
         key => Ok(Zeroizing::new(key.to_owned())),
     }
 }

@@ -259,6 +259,8 @@ fn a_key_that_was_found_is_revoked_from_standard_input() {
     gateway.keys_with(&["revoke", "--key-stdin"], &key).prints(&[made["id"].as_str().unwrap()]);
     gateway.keys_with(&["revoke", "--key-stdin"], " \n").fails(64, &["--key-stdin"]);
     gateway.keys(&["revoke"]).fails(64, &["key-stdin"]);
+    gateway.keys_with(&["find"], &key).prints(&[made["id"].as_str().unwrap(), "revoked"]);
+    gateway.keys_with(&["find"], " \n").fails(64, &["keys find: standard input is empty"]);
 }
 
 #[test]

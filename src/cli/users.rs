@@ -37,6 +37,8 @@ enum UsersCommand {
     Add(AddArguments),
     /// Lists everybody who may log in.
     List,
+    /// Changes what somebody may do, or whether they may log in.
+    Edit(EditArguments),
     /// Removes somebody, and ends their sessions.
     Remove {
         /// The account, or the id: usr_…
@@ -73,6 +75,22 @@ struct AddArguments {
     link: bool,
 }
 
+/// At least one change.
+#[derive(Debug, Args)]
+struct EditArguments {
+    /// The account, or the id: usr_…
+    user: String,
+    /// viewer, editor or admin. Another one ends their sessions.
+    #[arg(long, required_unless_present_any = ["disable", "enable"])]
+    role: Option<Role>,
+    /// Refuses their log-in, and ends their sessions.
+    #[arg(long, conflicts_with = "enable")]
+    disable: bool,
+    /// Lets them log in again.
+    #[arg(long)]
+    enable: bool,
+}
+
 #[derive(Deserialize)]
 struct Listed {
     #[serde(flatten)]
@@ -86,6 +104,7 @@ pub(super) fn run(arguments: UsersArguments, world: &mut World<'_>, now: Timesta
         UsersCommand::Add(add) => self::add(&api, &add, arguments.json, world),
         UsersCommand::List if arguments.json => print_json(world, &api.get("/v1/users")?),
         UsersCommand::List => print(world, &table(&listed(&api)?, now)),
+        UsersCommand::Edit(edit) => self::edit(&api, &edit, arguments.json, world),
         UsersCommand::Remove { user } => {
             let id = id_of(&api, &user)?;
             api.delete(&format!("/v1/users/{id}"))?;
@@ -131,12 +150,36 @@ fn add(api: &Api, add: &AddArguments, json: bool, world: &mut World<'_>) -> Resu
     if json {
         return print_json(world, &added);
     }
-    let team = user.team.as_deref().map_or_else(|| "all teams".to_owned(), |team| format!("the team {team}"));
+    let team = team_of(&user);
     print(world, &format!("{} is added: {} of {team}, as {}.\n", user.account, user.role, user.id))?;
     match added.get("link") {
         Some(link) => print(world, &link_text(link)),
         None => Ok(()),
     }
+}
+
+/// Changes a user as it was seen a moment ago, or not at all.
+fn edit(api: &Api, edit: &EditArguments, json: bool, world: &mut World<'_>) -> Result<(), Failure> {
+    let mut body = json!({});
+    if let Some(role) = edit.role {
+        body["role"] = json!(role);
+    }
+    if edit.disable || edit.enable {
+        body["disabled"] = edit.disable.into();
+    }
+    let path = format!("/v1/users/{}", id_of(api, &edit.user)?);
+    let (_, tag) = api.get_tagged(&path)?;
+    let edited = api.patch(&path, &tag, &body)?;
+    if json {
+        return print_json(world, &edited);
+    }
+    let user: User = read(&edited)?;
+    let may = if user.disabled { "may not log in" } else { "may log in" };
+    print(world, &format!("{} is now {} of {}, and {may}.\n", user.account, user.role, team_of(&user)))
+}
+
+fn team_of(user: &User) -> String {
+    user.team.as_deref().map_or_else(|| "all teams".to_owned(), |team| format!("the team {team}"))
 }
 
 /// From a terminal, twice, without showing it.

@@ -42,6 +42,9 @@ pub enum PeopleError {
     /// Another user has the account.
     #[error("there is a user with this account already")]
     AccountTaken,
+    /// The account cannot be had, and why is not for the caller to know: somebody has it whom the caller does not see.
+    #[error("this account cannot be used here; choose another")]
+    AccountUnusable,
     /// It would leave nobody to administer the fleet.
     #[error("this is the last fleet admin who can log in; add another first")]
     LastAdmin,

@@ -134,6 +134,12 @@ impl Passwords {
         self.hashings.load(Ordering::Relaxed)
     }
 
+    /// Takes every turn: as long as they are held, whoever hashes waits.
+    #[cfg(test)]
+    pub(super) fn all_turns(&self) -> tokio::sync::OwnedSemaphorePermit {
+        Arc::clone(&self.turns).try_acquire_many_owned(AT_ONCE as u32).unwrap()
+    }
+
     /// Hashes a new password with a new salt.
     pub(super) async fn hash(&self, password: &Password) -> Result<PasswordHash, PeopleError> {
         let mut salt = [0; SALT];

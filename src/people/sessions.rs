@@ -7,7 +7,7 @@ use super::password::Tried;
 use super::{Password, People, PeopleError, within_deadline};
 use crate::model::{Account, CsrfToken, SecretToken, Timestamp, User, UserId};
 use crate::store::StoreError;
-use crate::store::people::{Link, Purpose, Replacement, Session, StoredUser};
+use crate::store::people::{Link, PasswordHash, Purpose, Replacement, Session, StoredUser};
 
 /// A session's use is noted again after so long, or after a thirtieth of the idle limit if that is less: a request
 /// writes nothing mostly.
@@ -78,7 +78,11 @@ impl People {
     /// # Errors
     /// There is no such user, or the store failed.
     pub async fn log_out_everywhere(&self, id: &UserId) -> Result<(), PeopleError> {
-        self.change(id, |stored| stored.epoch += 1).await?;
+        let end_epoch = |stored: &mut StoredUser| {
+            stored.epoch += 1;
+            true
+        };
+        self.change(id, end_epoch).await?;
         tracing::info!(user = %id, "logged out everywhere");
         Ok(())
     }
@@ -86,7 +90,8 @@ impl People {
     /// Gives a user who knows the password another one, ends every session, and opens one for whoever asked.
     ///
     /// # Errors
-    /// As [`log_in`](Self::log_in); or the new one is not allowed.
+    /// As [`log_in`](Self::log_in); the new one is not allowed; or [`PeopleError::Outdated`], if meanwhile somebody else
+    /// gave the user another password, or ended the sessions: nothing was done.
     pub async fn change_password(
         &self,
         id: &UserId,
@@ -96,8 +101,9 @@ impl People {
     ) -> Result<SecretToken, PeopleError> {
         let user = within_deadline(self.store.user(id)).await?.ok_or(PeopleError::NotFound)?.user;
         new.judge(&user.account)?;
-        self.authenticate(Some(&user.account), Some(id), current, source).await?;
-        self.give_password(id, new).await
+        let proven = self.authenticate(Some(&user.account), Some(id), current, source).await?;
+        let hash = self.passwords.hash(new).await?;
+        self.give_password(id, proven.epoch, hash).await?.ok_or(PeopleError::Outdated)
     }
 
     /// Makes a link that is good for one thing, once.
@@ -132,24 +138,34 @@ impl People {
     /// # Errors
     /// [`PeopleError::LinkEnded`], or the store failed.
     pub async fn log_in_by_link(&self, token: &SecretToken) -> Result<SecretToken, PeopleError> {
-        let stored = self.take_link(token, Purpose::LogIn).await?;
+        let stored = self.good_link(token, Purpose::LogIn).await?;
+        if !within_deadline(self.store.take_link(&token.hash())).await? {
+            return Err(PeopleError::LinkEnded);
+        }
         tracing::info!(user = %stored.user.id, "logged in by a link");
         self.open(&stored).await
     }
 
     /// Uses up a link that sets a password, ends every session, and opens one.
     ///
+    /// The link ends by the write that sets the password, not before: whoever was refused has it still.
+    ///
     /// # Errors
-    /// [`PeopleError::LinkEnded`]; the password is not allowed, and the link still good; or the store failed.
+    /// [`PeopleError::LinkEnded`]; [`PeopleError::Busy`] or a password that is not allowed, and the link is still good; or
+    /// the store failed.
     pub async fn set_password_by_link(
         &self,
         token: &SecretToken,
         new: &Password,
     ) -> Result<SecretToken, PeopleError> {
-        let (_, user) = self.link(token).await?;
+        let StoredUser { user, epoch, .. } = self.good_link(token, Purpose::SetPassword).await?;
         new.judge(&user.account)?;
-        let stored = self.take_link(token, Purpose::SetPassword).await?;
-        self.give_password(&stored.user.id, new).await
+        let hash = self.passwords.hash(new).await?;
+        match self.give_password(&user.id, epoch, hash).await {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) | Err(PeopleError::NotFound) => Err(PeopleError::LinkEnded),
+            Err(error) => Err(error),
+        }
     }
 
     /// Forgets sessions and links that have ended; how many.
@@ -165,15 +181,11 @@ impl People {
         self.passwords.hashings()
     }
 
-    async fn take_link(&self, token: &SecretToken, purpose: Purpose) -> Result<StoredUser, PeopleError> {
-        let found = within_deadline(self.store.link(&token.hash())).await?;
-        let Some((link, stored)) = found else { return Err(PeopleError::LinkEnded) };
-        if link.purpose != purpose || self.now() >= link.expires_at {
-            return Err(PeopleError::LinkEnded);
-        }
-        match within_deadline(self.store.take_link(&token.hash())).await? {
-            true => Ok(stored),
-            false => Err(PeopleError::LinkEnded),
+    /// Whose link this is, if it is good for `purpose`.
+    async fn good_link(&self, token: &SecretToken, purpose: Purpose) -> Result<StoredUser, PeopleError> {
+        match within_deadline(self.store.link(&token.hash())).await? {
+            Some((link, stored)) if link.purpose == purpose && self.now() < link.expires_at => Ok(stored),
+            _ => Err(PeopleError::LinkEnded),
         }
     }
 
@@ -231,16 +243,25 @@ impl People {
         }
     }
 
-    async fn give_password(&self, id: &UserId, new: &Password) -> Result<SecretToken, PeopleError> {
-        let hash = self.passwords.hash(new).await?;
-        let stored = self
-            .change(id, |stored| {
+    /// Sets a password by what was proven at `epoch`, which ends it with every session and link. `None` if another epoch
+    /// has begun since: the proof does not hold any more, and nothing is done.
+    async fn give_password(
+        &self,
+        id: &UserId,
+        epoch: u64,
+        hash: PasswordHash,
+    ) -> Result<Option<SecretToken>, PeopleError> {
+        let given = self.change(id, |stored| {
+            let is_current = stored.epoch == epoch;
+            if is_current {
                 stored.password = Some(hash.clone());
                 stored.epoch += 1;
-            })
-            .await?;
+            }
+            is_current
+        });
+        let Some(stored) = given.await? else { return Ok(None) };
         tracing::info!(user = %id, "a password was set");
-        self.open(&stored).await
+        self.open(&stored).await.map(Some)
     }
 
     /// A new session, with an id that nobody has seen before.

@@ -1,5 +1,8 @@
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::memory::MemoryPeople;
@@ -38,12 +41,20 @@ impl House {
             team,
             password: Some(password(&format!("the password of {account}"))),
         };
-        self.people.add(new).await.unwrap().user
+        self.people.add(new, None).await.unwrap().user
     }
 
     async fn log_in(&self, account: &str) -> Result<SecretToken, PeopleError> {
         let password = password(&format!("the password of {}", account.to_lowercase()));
         self.people.log_in(account, &password, HERE).await.map(|(token, _)| token)
+    }
+
+    /// Gives a user another password, as an admin does, and logs in by it.
+    async fn reset(&self, id: &UserId) -> SecretToken {
+        let reset = password("what an admin has set");
+        let change = UserChange { password: Some(reset.clone()), ..UserChange::default() };
+        let user = self.people.update(id, None, |_| true, change, true).await.unwrap().user;
+        self.people.log_in(&user.account, &reset, HERE).await.unwrap().0
     }
 
     async fn is_in(&self, token: &SecretToken) -> bool {
@@ -137,7 +148,7 @@ async fn nobody_learns_whether_there_is_an_account() {
         team: Some("acme".parse().unwrap()),
         password: None,
     };
-    house.people.add(invited).await.unwrap();
+    house.people.add(invited, None).await.unwrap();
     let mut words = Vec::new();
     for account in ["ada", "bob", "eve", "nobody", "no account at all", ""] {
         let before = house.people.hashings();
@@ -203,6 +214,89 @@ async fn a_link_sets_a_password_once_and_in_time() {
     let (late, until) = house.people.log_in_link(&user.id).await.unwrap();
     house.clock.advance(until.since(house.people.now()));
     assert!(matches!(house.people.log_in_by_link(&late).await, Err(PeopleError::LinkEnded)));
+}
+
+/// Goes on with something as far as it comes by itself.
+async fn begin<F: Future>(work: Pin<&mut F>) -> bool {
+    let mut work = Some(work);
+    poll_fn(|context| Poll::Ready(work.take().is_some_and(|work| work.poll(context).is_pending()))).await
+}
+
+#[tokio::test]
+async fn who_is_turned_away_for_want_of_a_turn_has_the_link_still() {
+    let house = house();
+    let user = house.add("ada", Role::Admin, None).await;
+    let (link, _) = house.people.password_link(&user.id, None).await.unwrap();
+    let new = password("a password by a link");
+    let turns = house.people.passwords.all_turns();
+    let mut crowd = Vec::new();
+    loop {
+        let mut log_in = Box::pin(house.people.passwords.verify(&new, None));
+        if !begin(log_in.as_mut()).await {
+            break;
+        }
+        crowd.push(log_in);
+    }
+    let busy = house.people.set_password_by_link(&link, &new).await.unwrap_err();
+    assert!(matches!(busy, PeopleError::Busy), "{busy}");
+    drop((crowd, turns));
+    assert!(house.log_in("ada").await.is_ok(), "nothing was changed so far");
+    let opened = house.people.set_password_by_link(&link, &new).await.unwrap();
+    assert!(house.is_in(&opened).await);
+    assert!(house.people.log_in("ada", &new, HERE).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_two_who_use_a_link_at_once_one_sets_the_password() {
+    let house = house();
+    let user = house.add("ada", Role::Admin, None).await;
+    let (link, _) = house.people.password_link(&user.id, None).await.unwrap();
+    let (first, second) = (password("the first one's password"), password("the second one's password"));
+    let (one, other) = tokio::join!(
+        house.people.set_password_by_link(&link, &first),
+        house.people.set_password_by_link(&link, &second),
+    );
+    let (set, refused, session) = match (one, other) {
+        (Ok(session), Err(error)) => (&first, error, session),
+        (Err(error), Ok(session)) => (&second, error, session),
+        (one, other) => panic!("{:?} {:?}", one.err(), other.err()),
+    };
+    assert!(matches!(refused, PeopleError::LinkEnded), "{refused}");
+    assert!(house.is_in(&session).await, "the other ended nothing");
+    assert!(house.people.log_in("ada", set, HERE).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_reset_is_not_undone_by_a_link_under_way() {
+    let house = house();
+    let user = house.add("ada", Role::Admin, None).await;
+    let (link, _) = house.people.password_link(&user.id, None).await.unwrap();
+    let new = password("too late a password");
+    let turns = house.people.passwords.all_turns();
+    let mut setting = Box::pin(house.people.set_password_by_link(&link, &new));
+    assert!(begin(setting.as_mut()).await, "it waits for its turn");
+    drop(turns);
+    let session = house.reset(&user.id).await;
+    let late = setting.await.unwrap_err();
+    assert!(matches!(late, PeopleError::LinkEnded), "{late}");
+    assert!(house.is_in(&session).await);
+    assert!(house.people.log_in("ada", &new, HERE).await.is_err());
+}
+
+#[tokio::test]
+async fn a_reset_is_not_undone_by_a_change_under_way() {
+    let house = house();
+    let user = house.add("ada", Role::Admin, None).await;
+    let (old, new) = (password("the password of ada"), password("too late a password"));
+    let turns = house.people.passwords.all_turns();
+    let mut changing = Box::pin(house.people.change_password(&user.id, &old, &new, HERE));
+    assert!(begin(changing.as_mut()).await, "it waits for its turn");
+    drop(turns);
+    let session = house.reset(&user.id).await;
+    let late = changing.await.unwrap_err();
+    assert!(matches!(late, PeopleError::Outdated), "{late}");
+    assert!(house.is_in(&session).await);
+    assert!(house.people.log_in("ada", &new, HERE).await.is_err());
 }
 
 #[tokio::test]
@@ -274,10 +368,21 @@ async fn an_account_is_taken_once_and_a_team_is_required() {
         team: team.map(|team| team.parse().unwrap()),
         password: None,
     };
-    let taken = house.people.add(new("ADA@Example.com", Role::Admin, None)).await.unwrap_err();
+    house.add("bob", Role::Viewer, Some("acme")).await;
+    for (wall, account, words) in [
+        ("acme", "bob", "there is a user with this account already"),
+        ("globex", "bob", "this account cannot be used here; choose another"),
+        ("globex", "ada@example.com", "this account cannot be used here; choose another"),
+    ] {
+        let wall: Team = wall.parse().unwrap();
+        let refused =
+            house.people.add(new(account, Role::Admin, Some(&*wall)), Some(&wall)).await.unwrap_err();
+        assert_eq!(refused.to_string(), words, "{account} behind {}", &*wall);
+    }
+    let taken = house.people.add(new("ADA@Example.com", Role::Admin, None), None).await.unwrap_err();
     assert!(matches!(taken, PeopleError::AccountTaken), "{taken}");
     for role in [Role::Viewer, Role::Editor] {
-        let refused = house.people.add(new("bob", role, None)).await.unwrap_err();
+        let refused = house.people.add(new("eve", role, None), None).await.unwrap_err();
         assert!(matches!(refused, PeopleError::Invalid { field: "team", .. }), "{refused}");
     }
 }

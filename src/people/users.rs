@@ -63,11 +63,12 @@ impl From<StoredUser> for UserEntry {
 
 /// Each takes a wall: a user of another team is not there for who asks.
 impl People {
-    /// Adds a user.
+    /// Adds a user, for somebody behind `wall`; the new user's team is the caller's to choose.
     ///
     /// # Errors
-    /// A member is not allowed, the account is taken, or the store failed.
-    pub async fn add(&self, new: NewUser) -> Result<UserEntry, PeopleError> {
+    /// A member is not allowed; the account is taken, or [`PeopleError::AccountUnusable`] if by somebody who is not there
+    /// behind `wall`; or the store failed.
+    pub async fn add(&self, new: NewUser, wall: Option<&Team>) -> Result<UserEntry, PeopleError> {
         let account: Account = new.account.parse()?;
         let display_name = display_name(new.display_name.as_deref().unwrap_or(&account))?;
         check_team(new.role, new.team.as_ref())?;
@@ -91,7 +92,9 @@ impl People {
         };
         let stored = StoredUser { user, password, epoch: 0, revision: 0 };
         if !within_deadline(self.store.add_user(&stored)).await? {
-            return Err(PeopleError::AccountTaken);
+            let taker = within_deadline(self.store.user_of(&stored.user.account)).await?;
+            let is_seen = wall.is_none() || taker.is_some_and(|taker| sees(wall, &taker.user));
+            return Err(if is_seen { PeopleError::AccountTaken } else { PeopleError::AccountUnusable });
         }
         tracing::info!(user = %stored.user.id, role = %stored.user.role, "user added");
         Ok(stored.into())
@@ -217,18 +220,21 @@ impl People {
         self.make_link(&stored, Purpose::LogIn, LOG_IN_LIFE).await
     }
 
-    /// Changes what is kept of a user, as often as it takes.
+    /// Changes what is kept of a user, trying again if others change it too. `None` if `change` says, of what is there by
+    /// then, that it does not apply.
     pub(super) async fn change(
         &self,
         id: &UserId,
-        change: impl Fn(&mut StoredUser),
-    ) -> Result<StoredUser, PeopleError> {
+        change: impl Fn(&mut StoredUser) -> bool,
+    ) -> Result<Option<StoredUser>, PeopleError> {
         for _ in 0..MAX_TRIES {
             let mut stored = self.find(id, None).await?;
-            change(&mut stored);
+            if !change(&mut stored) {
+                return Ok(None);
+            }
             stored.revision += 1;
             match within_deadline(self.store.replace_user(&stored, false)).await? {
-                Replacement::Done => return Ok(stored),
+                Replacement::Done => return Ok(Some(stored)),
                 Replacement::Unknown => return Err(PeopleError::NotFound),
                 Replacement::Outdated | Replacement::LastAdmin => {}
             }

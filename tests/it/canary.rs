@@ -100,12 +100,16 @@ fn live_through(gateway: &Gateway, upstream: &Upstream, seen: &mut Seen) -> Vec<
     }
 
     seen.add("a revocation", admin.revoke(&first.id).to_string());
+    let found = admin.post("/v1/keys/find", &json!({"key": second.key}));
+    assert_eq!(found.status, 200, "{}", found.text());
+    seen.add("a key that was found", found.body);
     let by_key = admin.post("/v1/keys/revoke", &json!({"key": second.key}));
     assert_eq!(by_key.status, 200, "{}", by_key.text());
     seen.add("a revocation by key", by_key.body);
     for wrong in
         [json!({"key": third.key, "x": 1}), json!({"key": format!("{}x", third.key)}), json!([third.key])]
     {
+        seen.add("a wrong key that was found", admin.post("/v1/keys/find", &wrong).body);
         seen.add("a wrong revocation by key", admin.post("/v1/keys/revoke", &wrong).body);
     }
     // A key in the wrong place, by mistake.

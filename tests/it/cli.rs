@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::refusals::assert_refused;
+use crate::stores::Store;
 use crate::support::gateway::TOKEN;
 use crate::support::redis::unused_port;
 use crate::support::wait::{PATIENCE, eventually};
@@ -83,6 +84,33 @@ fn whoever_finds_a_key_revokes_it_without_an_id_and_without_an_argument() {
     let mut revoke = command(&gateway, &["keys", "revoke", "--key-stdin"]);
     let ran = Ran::with_input(&mut revoke, &nobodys).assert_code(1);
     assert_eq!(keys::trace_in(format!("{ran:?}").as_bytes(), &nobodys), None);
+}
+
+#[test]
+fn whoever_finds_a_key_sees_which_it_is() {
+    for store in [Store::sqlite(), Store::redis()] {
+        let upstream = Upstream::start();
+        let gateway = store.builder().live(&upstream).start();
+        let created = gateway.admin().create("live");
+        let find = |input: &str, json: bool| {
+            let mut find = command(&gateway, &["keys", "find"]);
+            find.args(json.then_some("--json"));
+            Ran::with_input(&mut find, input)
+        };
+        let ran = find(&format!("{}\n", created.key), false).assert_code(0);
+        assert!(ran.stdout.contains(&created.id) && ran.stdout.contains("active"), "{ran:?}");
+        assert_eq!(keys::trace_in(format!("{ran:?}").as_bytes(), &created.key), None);
+        let found = find(&created.key, true).assert_code(0).json();
+        assert_eq!(found, gateway.admin().key(&created.id));
+        gateway.use_key(&created.key).assert_forwarded();
+
+        let nobodys = keys::foreign_live("nobody's");
+        let ran = find(&nobodys, false).assert_code(1);
+        assert!(ran.stderr.contains("there is no such key"), "{ran:?}");
+        assert_eq!(keys::trace_in(format!("{ran:?}").as_bytes(), &nobodys), None);
+        let empty = find("\n", false).assert_code(64);
+        assert!(empty.stderr.contains("keys find: standard input is empty"), "{empty:?}");
+    }
 }
 
 #[test]

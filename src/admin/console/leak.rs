@@ -56,12 +56,7 @@ pub(super) async fn look(
     if fields.get("do") != "revoke" {
         return page.saying("info", NOT_YOURS);
     }
-    let keys = edited_by(&state, &visitor)?;
-    tokio::spawn(async move {
-        if let Err(error) = keys.revoke_found(&key).await {
-            tracing::debug!(%error, "a key that was reported as leaked was not revoked");
-        }
-    });
+    edited_by(&state, &visitor)?.revoke_unseen(key);
     page.saying("info", REVOKED_UNSEEN)
 }
 

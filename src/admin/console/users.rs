@@ -97,7 +97,7 @@ pub(super) async fn add(
     visitor.may(Role::Admin)?;
     let fields = Fields::read(request).await?;
     let added = match wanted(&fields, &visitor) {
-        Ok(new) => state.people.add(new).await,
+        Ok(new) => state.people.add(new, visitor.team.as_ref()).await,
         Err(what) => Err(what),
     };
     match added {
@@ -240,6 +240,7 @@ fn explained(error: PeopleError) -> Result<String, Problem> {
         PeopleError::Account(_)
         | PeopleError::Invalid { .. }
         | PeopleError::AccountTaken
+        | PeopleError::AccountUnusable
         | PeopleError::LastAdmin
         | PeopleError::EditedMeanwhile(_)
         | PeopleError::Outdated => Ok(sentence(&error.to_string())),

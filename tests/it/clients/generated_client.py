@@ -11,6 +11,7 @@ from keygate_admin_api_client.api.fleet import list_gateways, show_store  # noqa
 from keygate_admin_api_client.api.keys import (  # noqa: E402
     create_key,
     edit_key,
+    find_key,
     key_history,
     key_usage,
     list_keys,
@@ -61,6 +62,11 @@ edited = edit_key.sync_detailed(key_id, client=client, body=edit, if_match=etag)
 check("it is edited", edited.status_code == 200 and edited.parsed.label == "Renamed")
 stale = edit_key.sync_detailed(key_id, client=client, body=edit, if_match=etag)
 check("what was seen is old", stale.status_code == 412 and stale.parsed.current.label == "Renamed")
+
+found = find_key.sync_detailed(client=client, body=models.FoundKey(key=made.parsed.key))
+check("it is found", found.status_code == 200 and found.parsed.id == key_id)
+nobodys = find_key.sync(client=client, body=models.FoundKey(key="sk_live_" + "0" * 64))
+check("nobody's is not", nobodys.code == "not_found")
 
 rotated = rotate_key.sync(key_id, client=client, body=models.NewRotation(grace="1h"))
 check("it is rotated", rotated.replaces == key_id and rotated.old.replaced_by == rotated.id)

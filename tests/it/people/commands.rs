@@ -8,7 +8,7 @@ use crate::support::process::Process;
 use crate::support::wait::PATIENCE;
 use crate::support::{Ran, Request, eventually, keygate};
 
-use super::{House, PASSWORD};
+use super::{House, PASSWORD, on_both_stores};
 
 fn users(house: &House, arguments: &[&str]) -> Command {
     let mut command = keygate();
@@ -56,6 +56,40 @@ fn a_user_is_added_with_a_link_in_place_of_a_password() {
     house.logged_in("eve");
     let link = run(&house, &["link", "eve"]).assert_code(0);
     assert!(link.stdout.contains("/link/"), "{link:?}");
+}
+
+on_both_stores! {
+    a_user_is_changed_at_the_command_line
+}
+
+fn a_user_is_changed_at_the_command_line(store: &Store) {
+    let house = House::of(store);
+    house.add("anna", "admin", None);
+    let eve = house.add("eve", "viewer", Some("acme"));
+    let mut browser = house.logged_in("eve");
+    let edited = run(&house, &["edit", "Eve", "--role", "editor"]).assert_code(0);
+    assert_eq!(edited.stdout, "eve is now editor of the team acme, and may log in.\n");
+    assert!(!browser.is_in(), "another role ends what was open");
+    let mut browser = house.logged_in("eve");
+    let edited = run(&house, &["edit", &eve, "--disable", "--json"]).assert_code(0).json();
+    assert_eq!((&edited["disabled"], &edited["role"]), (&true.into(), &"editor".into()));
+    assert!(!browser.is_in());
+    assert_eq!(house.browser().log_in("eve", PASSWORD).status, 403);
+    let edited = run(&house, &["edit", "eve", "--role", "viewer", "--enable"]).assert_code(0);
+    assert_eq!(edited.stdout, "eve is now viewer of the team acme, and may log in.\n");
+    house.logged_in("eve");
+
+    for (arguments, code, words) in [
+        (vec!["edit", "nobody", "--disable"], 1, "no such user"),
+        (vec!["edit", "eve"], 64, "--role"),
+        (vec!["edit", "eve", "--disable", "--enable"], 64, "--enable"),
+        (vec!["edit", "eve", "--role", "king"], 64, "viewer, editor and admin"),
+    ] {
+        let ran = run(&house, &arguments).assert_code(code);
+        assert!(ran.stderr.contains(words), "{arguments:?}: {ran:?}");
+    }
+    run(&house, &["edit", "anna", "--role", "viewer"]).assert_code(64);
+    assert_eq!(house.gateway.admin().get(&format!("/v1/users/{eve}")).json()["disabled"], false);
 }
 
 #[test]

@@ -8,11 +8,12 @@ use crate::support::Request;
 use super::{House, PASSWORD, code};
 
 /// Every path that takes a form, or a script's call, from somebody who is logged in.
-const CHANGES: [(&str, &str); 9] = [
+const CHANGES: [(&str, &str); 10] = [
     ("POST", "/logout"),
     ("POST", "/logout/everywhere"),
     ("POST", "/account/password"),
     ("POST", "/v1/keys"),
+    ("POST", "/v1/keys/find"),
     ("POST", "/v1/keys/revoke"),
     ("POST", "/v1/users"),
     ("PATCH", "/v1/users/usr_00000000000000000000"),

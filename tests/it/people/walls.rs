@@ -2,16 +2,20 @@
 
 use serde_json::{Value, json};
 
+use crate::refusals::assert_refused;
 use crate::stores::Store;
-use crate::support::Request;
 use crate::support::gateway::TOKEN;
+use crate::support::wait::PATIENCE;
+use crate::support::{Answer, Request, eventually, keys};
 
 use super::browser::Browser;
 use super::{House, code, on_both_stores};
 
 on_both_stores! {
     another_teams_key_is_not_there_whatever_one_does
+    a_key_that_was_found_is_revoked_whosever_it_is_and_nothing_is_said_of_it
     another_teams_users_are_not_there_whatever_one_does
+    of_another_teams_account_no_more_is_said_than_must_be
     each_role_may_what_it_may_and_no_more
     the_last_fleet_admin_is_not_removed_by_a_session
     a_request_that_is_made_once_is_its_senders_own
@@ -21,6 +25,12 @@ fn ids(list: &Value) -> Vec<&str> {
     list["data"].as_array().unwrap().iter().map(|line| line["id"].as_str().unwrap()).collect()
 }
 
+fn without_id(answer: &Answer) -> Value {
+    let mut json = answer.json();
+    json["request_id"].take();
+    json
+}
+
 /// That an answer is as if the id had never been.
 #[track_caller]
 fn assert_nothing_there(browser: &mut Browser, method: &str, path: &str, body: Option<&Value>, id: &str) {
@@ -28,11 +38,6 @@ fn assert_nothing_there(browser: &mut Browser, method: &str, path: &str, body: O
     let real = browser.call(method, path, body);
     let unreal = browser.call(method, &path.replace(id, &nobodys), body);
     assert_eq!(real.status, 404, "{method} {path}: {}", real.text());
-    let without_id = |answer: &crate::support::Answer| {
-        let mut json = answer.json();
-        json["request_id"].take();
-        json
-    };
     assert_eq!(without_id(&real), without_id(&unreal), "{method} {path}");
 }
 
@@ -41,7 +46,7 @@ fn another_teams_key_is_not_there_whatever_one_does(store: &Store) {
     for (role, account) in [("viewer", "vera"), ("editor", "edgar"), ("admin", "anna")] {
         house.add(account, role, Some("acme"));
     }
-    let (mine, _) = house.key_of("acme");
+    let (mine, my_key) = house.key_of("acme");
     let (other, others_key) = house.key_of("globex");
     for account in ["vera", "edgar", "anna"] {
         let mut browser = house.logged_in(account);
@@ -68,16 +73,71 @@ fn another_teams_key_is_not_there_whatever_one_does(store: &Store) {
             .header("X-CSRF-Token", &browser.csrf("/account"))
             .body(json!({"label": "Mine"}).to_string());
         assert_eq!(code(&browser.send(edit)), "not_found");
-        let found = browser.call("POST", "/v1/keys/revoke", Some(&json!({"key": others_key})));
-        assert_eq!(code(&found), "not_found", "{}", found.text());
         let foreign = json!({"label": "Not mine", "environment": "live", "team": "globex"});
         let refused = browser.call("POST", "/v1/keys", Some(&foreign));
         assert_eq!(refused.status, 422, "{}", refused.text());
+    }
+    let nobodys = keys::foreign_live("nobody's");
+    for account in ["vera", "edgar", "anna"] {
+        let mut browser = house.logged_in(account);
+        let mut find = |key: &str| browser.call("POST", "/v1/keys/find", Some(&json!({"key": key})));
+        let (mine, others, unreal) = (find(&my_key), find(&others_key), find(&nobodys));
+        assert_eq!((mine.status, &mine.json()["label"]), (200, &json!("Server of acme")), "{}", mine.text());
+        assert_eq!((others.status, code(&others).as_str()), (404, "not_found"), "{}", others.text());
+        assert_eq!(without_id(&others), without_id(&unreal));
+        assert!(!mine.text().contains(&my_key));
     }
     house.gateway.use_key(&others_key).assert_forwarded();
     assert_eq!(house.gateway.admin().key(&other)["status"], "active");
     let all = house.gateway.admin().get("/v1/keys?team=globex").json();
     assert_eq!(ids(&all), [other.as_str()], "nothing was made there");
+}
+
+fn a_key_that_was_found_is_revoked_whosever_it_is_and_nothing_is_said_of_it(store: &Store) {
+    let house = House::of(store);
+    house.add("vera", "viewer", Some("acme"));
+    house.add("edgar", "editor", Some("acme"));
+    let ((mine, my_key), (_, others_key)) = (house.key_of("acme"), house.key_of("globex"));
+    let report = |browser: &mut Browser, key: &str| {
+        browser.call("POST", "/v1/keys/revoke", Some(&json!({"key": key})))
+    };
+    assert_eq!(report(&mut house.logged_in("vera"), &others_key).status, 403);
+    house.gateway.use_key(&others_key).assert_forwarded();
+
+    let mut edgar = house.logged_in("edgar");
+    let unreal = report(&mut edgar, &keys::foreign_live("nobody's"));
+    for _ in 0..2 {
+        let others = report(&mut edgar, &others_key);
+        assert_eq!((others.status, others.json()), (202, unreal.json()), "{}", others.text());
+        eventually("it is revoked", PATIENCE, || house.gateway.use_key(&others_key).code() == "key_revoked");
+    }
+    let own = report(&mut edgar, &my_key);
+    assert_eq!((own.status, &own.json()["id"]), (200, &json!(mine)), "{}", own.text());
+    assert_refused(&house.gateway.use_key(&my_key), "key_revoked");
+}
+
+fn of_another_teams_account_no_more_is_said_than_must_be(store: &Store) {
+    let house = House::of(store);
+    house.add("anna", "admin", Some("acme"));
+    house.add("mine", "viewer", Some("acme"));
+    house.add("other", "viewer", Some("globex"));
+    house.add("fleet", "admin", None);
+    let mut anna = house.logged_in("anna");
+    let words = "this account cannot be used here; choose another";
+    for (account, status, said) in [
+        ("mine", 409, "there is a user with this account already"),
+        ("other", 422, words),
+        ("fleet", 422, words),
+    ] {
+        let added = anna.call("POST", "/v1/users", Some(&json!({"account": account, "role": "viewer"})));
+        assert_eq!((added.status, &added.json()["detail"]), (status, &json!(said)), "{account}");
+        let form = [("account", account), ("role", "viewer")];
+        let page = anna.post_from("/settings/users/new", "/settings/users", &form);
+        assert_eq!(page.status, 422, "{account}: {}", page.text());
+        assert!(page.text().contains(&said[1..]), "{account}: {}", page.text());
+    }
+    let fleets = house.gateway.admin().post("/v1/users", &json!({"account": "other", "role": "admin"}));
+    assert_eq!((fleets.status, code(&fleets).as_str()), (409, "account_taken"));
 }
 
 fn another_teams_users_are_not_there_whatever_one_does(store: &Store) {
@@ -130,6 +190,7 @@ fn each_role_may_what_it_may_and_no_more(store: &Store) {
         ("GET", format!("/v1/keys/{key}"), 0),
         ("GET", format!("/v1/keys/{key}/usage"), 0),
         ("GET", format!("/v1/keys/{key}/history"), 0),
+        ("POST", "/v1/keys/find".to_owned(), 0),
         ("GET", "/v1/gateways".to_owned(), 0),
         ("POST", "/v1/keys".to_owned(), 1),
         ("PATCH", format!("/v1/keys/{key}"), 1),
