@@ -147,6 +147,23 @@ fn without_script_no_key_gets_from_the_search_into_an_address_either() {
     });
 }
 
+#[test]
+fn a_reported_key_is_not_sent_again_when_the_answer_is_loaded_again() {
+    each_store(|scene| {
+        let browser = &scene.browser;
+        let key = scene.create("Web shop", "live");
+        scene.log_in("viewer");
+        browser.goto(&scene.url("/settings/leaked-key"));
+        browser.type_into("#key", &key.key);
+        browser.press("Whose is it?");
+        browser.expect("It is a key of yours");
+        browser.reload();
+        browser.find("#key");
+        assert!(!browser.text().contains("It is a key of yours"), "{}", browser.text());
+        scene.assert_nowhere(&key.key);
+    });
+}
+
 /// As the clipboard does: all at once.
 fn paste_into_the_search(scene: &Scene, text: &str) {
     scene.browser.click(&scene.browser.find("#q"));
