@@ -220,15 +220,12 @@ impl KeyService {
         self.revoke_stored(stored.unwrap_or(StoredKey { record, activity: Activity::default() })).await
     }
 
-    /// The key that somebody holds, if there is such a key.
+    /// The record of the key that somebody holds, if there is such a key. The store is asked once, whether there is or not.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn find(&self, key: &ApiKey) -> Result<Option<StoredKey>, KeyError> {
-        match within_deadline(self.store.find(&key.hash())).await? {
-            Some(record) => Ok(within_deadline(self.store.get(&record.id)).await?),
-            None => Ok(None),
-        }
+    pub async fn find(&self, key: &ApiKey) -> Result<Option<KeyRecord>, KeyError> {
+        Ok(within_deadline(self.store.find(&key.hash())).await?)
     }
 
     /// What is there where the store should be, for an operator.

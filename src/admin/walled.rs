@@ -89,10 +89,13 @@ impl SeenKeys {
         self.keys.history(id).await
     }
 
-    /// The key that somebody holds, if it is there behind the wall.
+    /// The key that somebody holds, if it is there behind the wall. As much is asked of the store for a key of another team
+    /// as for one that does not exist.
     pub(super) async fn find(&self, key: &ApiKey) -> Result<Option<StoredKey>, KeyError> {
-        let found = self.keys.find(key).await?;
-        Ok(found.filter(|found| self.check(&found.record.team).is_ok()))
+        match self.keys.find(key).await? {
+            Some(record) if self.check(&record.team).is_ok() => self.keys.get(&record.id).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn check(&self, team: &str) -> Result<(), KeyError> {
@@ -142,8 +145,8 @@ impl EditedKeys {
     /// As [`KeyService::revoke_key`].
     pub(super) async fn revoke_key(&self, key: &ApiKey) -> Result<RevokedKey, KeyError> {
         if self.seen.wall.is_some() {
-            let found = self.seen.keys.find(key).await?.ok_or(KeyError::NotFound)?;
-            self.seen.check(&found.record.team)?;
+            let record = self.seen.keys.find(key).await?.ok_or(KeyError::NotFound)?;
+            self.seen.check(&record.team)?;
         }
         self.seen.keys.revoke_key(key).await
     }

@@ -48,6 +48,7 @@ pub(crate) struct MemoryStore {
     /// Whether it tells changes by a log, as the store of a fleet does.
     logs: AtomicBool,
     told: AtomicUsize,
+    asked: AtomicUsize,
     collisions: AtomicUsize,
 }
 
@@ -86,6 +87,11 @@ impl MemoryStore {
         *self.stranger.lock().unwrap() = Some((found.map(str::to_owned), mismatch));
     }
 
+    /// How often it was asked for anything.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn is_marked(&self, hash: &KeyHash) -> bool {
         self.marks.lock().unwrap().contains(hash)
     }
@@ -104,6 +110,7 @@ impl MemoryStore {
 
     /// Answers also where something else stands in the store's place.
     async fn reach(&self) -> Result<(), StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         while self.hangs.load(Ordering::SeqCst) && !self.down.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

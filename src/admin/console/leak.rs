@@ -2,7 +2,8 @@
 //!
 //! Whoever holds a key may have it revoked: with the key itself in hand, to revoke it is the least that can be done.
 //! Whose a key is, is told within its own team alone. What is said of another team's key and of one that does not exist
-//! is the same, and takes the same time: the revocation goes on behind the answer.
+//! is the same, and as much is asked of the store before it is said: the revocation goes on behind the answer. A key of
+//! one's own is revoked where every key is, on its own page, which asks once more.
 
 use askama::Template;
 use axum::extract::{Request, State};
@@ -38,7 +39,7 @@ pub(super) async fn ask(State(state): State<AdminState>, visitor: Visitor) -> Re
     page::html(&LeakPage::of(&state, &visitor))
 }
 
-/// `POST /settings/leaked-key`: says whose it is, or revokes it.
+/// `POST /settings/leaked-key`: says whose it is, or sees to its revocation.
 pub(super) async fn look(
     State(state): State<AdminState>,
     visitor: Visitor,
@@ -50,6 +51,10 @@ pub(super) async fn look(
         return page.saying("bad", NOT_A_KEY);
     };
     if let Some(found) = keys.find(&key).await? {
+        let id = &found.record.id;
+        if fields.get("do") == "revoke" && page.may_edit && found.record.revoked_at.is_none() {
+            return Ok(page::see(&format!("/settings/api-keys/{id}/revoke")));
+        }
         let now = state.clock.now().wall;
         return page::html(&LeakPage { found: Some(KeyFace::of(&found, now)), ..page });
     }

@@ -161,6 +161,36 @@ fn key_security_rules() {
     });
 }
 
+/// The same, by somebody who knows already that the key has to go: they are asked once.
+#[test]
+fn a_leaked_key_of_ones_own_is_revoked() {
+    each(|scene| {
+        let browser = &scene.browser;
+        let key = scene.create("Web shop", "live");
+        scene.log_in("editor");
+        let report = || {
+            browser.goto(&scene.url("/settings/leaked-key"));
+            browser.type_into("#key", &key.key);
+            browser.press("Revoke it");
+        };
+        report();
+        browser.expect("Revoke this key? This cannot be undone");
+        assert_eq!(browser.path(), format!("/settings/api-keys/{}/revoke", key.id));
+        browser.expect("Web shop");
+        scene.gateway.use_key(&key.key).assert_forwarded();
+        browser.press("Revoke");
+        browser.expect("The key is revoked, for ever.");
+        browser.expect("1 of 1 gateway stopped accepting it in");
+        assert_eq!(scene.gateway.use_key(&key.key).code(), "key_revoked");
+        // Once more there is nothing left to ask.
+        report();
+        browser.expect("It is a key of yours");
+        browser.expect("Revoked");
+        scene.assert_nowhere(&key.key);
+        scene.assert_no_complaints();
+    });
+}
+
 /// *Revoking a key.* "Find the key in the list. Click the Revoke button next to it. Confirm in the dialog that appears.
 /// Revocation is immediate and irreversible."
 #[test]

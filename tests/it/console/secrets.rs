@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::scene::{Scene, each_store};
 use crate::support::keys::trace_in;
+use crate::support::wait::{PATIENCE, eventually};
 
 #[test]
 fn a_new_key_cannot_be_had_again_by_any_button_of_the_browser() {
@@ -89,7 +92,86 @@ fn without_script_a_key_is_shown_once_too() {
     });
 }
 
-/// As WebDriver names it.
+/// An address is kept: by the browser, by proxies, by whoever it is sent to.
+#[test]
+fn a_key_that_is_pasted_into_the_search_gets_into_no_address() {
+    each_store(|scene| {
+        let browser = &scene.browser;
+        scene.log_in("editor");
+        let key = scene.create_in_browser("Web shop", "live");
+        scene.put_away("I have stored it");
+        browser.goto(&scene.url("/settings/api-keys"));
+        // What the page asks for is seen, and the pause after the typing is over when this test says so.
+        browser.script(
+            "globalThis.asked = []; globalThis.due = [];
+            const [ask, later] = [fetch, setTimeout];
+            globalThis.fetch = (...what) => { asked.push(String(what[0])); return ask(...what); };
+            globalThis.setTimeout = (run, ...rest) => { due.push(run); return later(run, ...rest); };",
+        );
+        paste_into_the_search(&scene, &format!("Whose is {key} ?"));
+        browser.expect("Never search for a whole key");
+        assert_eq!(browser.script("for (const run of due) run(); return due.length > 0"), json!(true));
+        scene.choose("environment", "live");
+        browser.keys(ENTER);
+        assert_eq!(browser.script("return asked"), json!([]), "nothing was sent");
+        browser.script("document.getElementById('q').value = ''");
+        scene.assert_nowhere(&key);
+        // Nor is a longer text cut, with which a part of a key would be left.
+        paste_into_the_search(&scene, &format!("{} {key}", "Look what I found in our chat: ".repeat(2)));
+        browser.expect("Never search for a whole key");
+        browser.fill("#q", "web");
+        eventually("the search is done", PATIENCE, || browser.path().contains("q=web"));
+        assert!(!browser.text().contains("Never search for a whole key"));
+        scene.assert_nowhere(&key);
+        scene.assert_no_complaints();
+    });
+}
+
+#[test]
+fn without_script_no_key_gets_from_the_search_into_an_address_either() {
+    each_store(|scene| {
+        let browser = &scene.browser;
+        scene.log_in("editor");
+        let key = scene.create_in_browser("Web shop", "live");
+        scene.put_away("I have stored it");
+        browser.scripts(false);
+        browser.goto(&scene.url("/settings/api-keys"));
+        paste_into_the_search(&scene, &key);
+        browser.expect("Never search for a whole key");
+        browser.press("Apply");
+        browser.keys(ENTER);
+        browser.fill("#q", "web");
+        browser.press("Apply");
+        eventually("the search is done", PATIENCE, || browser.path().contains("q=web"));
+        scene.assert_nowhere(&key);
+    });
+}
+
+#[test]
+fn a_reported_key_is_not_sent_again_when_the_answer_is_loaded_again() {
+    each_store(|scene| {
+        let browser = &scene.browser;
+        let key = scene.create("Web shop", "live");
+        scene.log_in("viewer");
+        browser.goto(&scene.url("/settings/leaked-key"));
+        browser.type_into("#key", &key.key);
+        browser.press("Whose is it?");
+        browser.expect("It is a key of yours");
+        browser.reload();
+        browser.find("#key");
+        assert!(!browser.text().contains("It is a key of yours"), "{}", browser.text());
+        scene.assert_nowhere(&key.key);
+    });
+}
+
+/// As the clipboard does: all at once.
+fn paste_into_the_search(scene: &Scene, text: &str) {
+    scene.browser.click(&scene.browser.find("#q"));
+    scene.browser.devtools("Input.insertText", json!({ "text": text }));
+}
+
+/// As WebDriver names them.
+const ENTER: &str = "\u{e007}";
 const ESCAPE: &str = "\u{e00c}";
 
 /// The first file below `folder` that holds a trace of the key.

@@ -3,7 +3,7 @@
 import { startDialogs } from "./dialogs.js";
 import { startFilter } from "./filter.js";
 import { startHints } from "./hints.js";
-import { forgetSecrets, startReveal } from "./reveal.js";
+import { forgetSecrets, startForgetting, startReveal } from "./reveal.js";
 import { startTimes } from "./times.js";
 
 document.documentElement.classList.add("scripted");
@@ -13,6 +13,7 @@ startDialogs();
 startFilter();
 startHints();
 startReveal();
+startForgetting();
 
 // What a browser keeps of a page for its back button holds no key, and is not shown: it would be out of date.
 addEventListener("pagehide", forgetSecrets);

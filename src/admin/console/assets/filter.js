@@ -1,4 +1,5 @@
-// The list follows its filters while one types, without a reload. The address always says what is shown.
+// The list follows its filters while one types, without a reload. The address always says what is shown. A whole key must
+// never be in it: a search that the form does not allow is neither sent nor gone to, and the page says why.
 
 import { startTimes } from "./times.js";
 import { answered, nobodyAnswered } from "./trouble.js";
@@ -39,6 +40,7 @@ export function startFilter() {
   };
   const submit = () => {
     clearTimeout(timer);
+    if (!form.checkValidity()) return;
     const query = new URLSearchParams(new FormData(form));
     for (const [name, value] of [...query]) if (value === "") query.delete(name, value);
     show(query.size ? `${form.action}?${query}` : form.action, false);

@@ -6,6 +6,11 @@ export function forgetSecrets() {
   for (const input of document.querySelectorAll("input[data-forget]")) input.value = "";
 }
 
+/** A page that takes a full key may be the answer to one: to load it again must not send the key again. */
+export function startForgetting() {
+  if (document.querySelector("input[data-forget]")) history.replaceState(null, "", location.pathname);
+}
+
 export function startReveal(root = document) {
   const sheet = root.querySelector(".sheet:has([data-secret])");
   const dialog = sheet?.closest("dialog");
