@@ -14,6 +14,7 @@ use crate::keys::{
     Grace, ImportedKey, KeyEdit, KeyError, Made, NewKey, RelativeExpiry, Revision, RevokedKey,
 };
 use crate::model::{ApiKey, Environment, KeyFormat, KeyId, Timestamp};
+use crate::store::StoredKey;
 
 use super::conditions::{IfMatch, Named, with_etag};
 use super::problem::{Problem, ProblemView};
@@ -80,6 +81,11 @@ pub(super) struct EditBody {
     /// Instead of it, as `30d`.
     #[schema(pattern = "^[0-9]+[smhdw]$")]
     expires_in: Option<String>,
+}
+
+/// An answer that shows a key as it is.
+fn shown(key: StoredKey, now: Timestamp) -> Response {
+    with_etag(Revision::of(&key.record), Json(KeyView::of(key, now)))
 }
 
 /// Tells `null` apart from nothing.
@@ -177,7 +183,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let key = state.keys.seen_by(&caller).get(&key_id(&id)?).await?;
-    Ok(with_etag(Revision::of(&key.record), Json(KeyView::of(key, state.clock.now().wall))))
+    Ok(shown(key, state.clock.now().wall))
 }
 
 /// Changes a key's label or its expiry date.
@@ -213,7 +219,7 @@ pub(super) async fn edit(
     let edited = tokio::spawn(async move { keys.edit(&id, |revision| seen.is(revision), edit).await });
     let now = state.clock.now().wall;
     match edited.await {
-        Ok(Ok(key)) => Ok(with_etag(Revision::of(&key.record), Json(KeyView::of(key, now)))),
+        Ok(Ok(key)) => Ok(shown(key, now)),
         Ok(Err(KeyError::EditedMeanwhile(key))) => {
             let record = key.record.clone();
             let current = serde_json::to_value(KeyView::of((*key).clone(), now)).unwrap_or_default();
@@ -298,7 +304,7 @@ pub(super) async fn find(
     let keys = state.keys.seen_by(&caller);
     let key = found_key(request, keys.format()).await?;
     let found = keys.find(&key).await?.ok_or(KeyError::NotFound)?;
-    Ok(with_etag(Revision::of(&found.record), Json(KeyView::of(found, state.clock.now().wall))))
+    Ok(shown(found, state.clock.now().wall))
 }
 
 /// Revokes a key that was found, by the key itself.

@@ -97,8 +97,9 @@ pub(super) use ledger::{
     of_many_edits_of_one_record_one_wins, uses_are_counted_by_day_and_hour,
 };
 pub(super) use listing::{
-    a_search_finds_labels_ends_and_ids, every_filter_and_order_is_kept, pages_stay_right_while_keys_are_made,
-    ten_thousand_keys_stay_quick,
+    a_page_that_ends_exactly_is_the_last, a_search_finds_labels_ends_and_ids, every_filter_and_order_is_kept,
+    pages_lose_and_double_nothing, pages_stay_right_while_keys_are_made, ten_thousand_keys_stay_quick,
+    the_list_is_newest_first_and_filtered,
 };
 
 /// The key number `number`: shards, teams, environments and creation times are mixed, and times repeat.
@@ -460,90 +461,6 @@ pub(super) async fn a_rotated_key_can_be_revoked_at_once(subject: Box<dyn Subjec
     assert_eq!(revocation.record.replaced_by, Some(new.id), "what it was is still known");
     assert_eq!(store.find(&old.hash).await.unwrap(), Some(revocation.record));
     assert_eq!(store.find(&new.hash).await.unwrap().unwrap().revoked_at, None, "its successor lives");
-}
-
-pub(super) async fn the_list_is_newest_first_and_filtered(subject: Box<dyn Subject>) {
-    let store = subject.store();
-    let now = Timestamp::from_millis(1_764_000_500_000);
-    let mut records: Vec<_> = (0..60).map(record).collect();
-    for (record, number) in records.iter_mut().zip(0i64..) {
-        // One in three has expired at `now`, one in three at that very moment, one in three lives on.
-        record.expires_at = Some(Timestamp::from_millis(now.as_millis() + number % 3 - 1));
-        store.create(record).await.unwrap();
-    }
-    // One in four was rotated; the graces end as the keys do, in another order.
-    for number in (0..60).step_by(4) {
-        let new = successor(&records[number], 100 + number as u8);
-        let retires_at = Timestamp::from_millis(now.as_millis() + (number / 4 % 3) as i64 - 1);
-        let rotation = store.rotate(&records[number].id, &new, retires_at).await.unwrap();
-        let Some(Rotation::Rotated { old, .. }) = rotation else { panic!("{rotation:?}") };
-        records.push(KeyRecord { replaces: Some(old.id), ..new });
-        records[number] = old;
-    }
-    for record in records.iter_mut().step_by(5) {
-        *record = store.revoke(&record.id).await.unwrap().unwrap().record;
-    }
-    records.sort_by_key(|record| std::cmp::Reverse((record.created_at, record.id)));
-
-    let statuses = [KeyStatus::Active, KeyStatus::Rotating, KeyStatus::Expired, KeyStatus::Revoked];
-    for team in [None, Some("acme"), Some("globex"), Some("nobody")] {
-        for environment in [None, Some(Environment::Live), Some(Environment::Sandbox)] {
-            for status in [None].into_iter().chain(statuses.map(Some)) {
-                let query = ListQuery {
-                    team: team.map(str::to_owned),
-                    environment,
-                    state: status.map(|status| (KeyState::Status(status), now)),
-                    ..everything(7)
-                };
-                let listed = read_all_pages(&*store, &query).await.unwrap();
-                let listed: Vec<_> = listed.into_iter().map(|key| key.record).collect();
-                let expected: Vec<_> = records
-                    .iter()
-                    .filter(|record| team.is_none_or(|team| record.team == team))
-                    .filter(|record| environment.is_none_or(|wanted| record.environment == wanted))
-                    .filter(|record| status.is_none_or(|wanted| record.status(now) == wanted))
-                    .cloned()
-                    .collect();
-                assert_eq!(listed, expected, "{query:?}");
-            }
-        }
-    }
-}
-
-pub(super) async fn pages_lose_and_double_nothing(subject: Box<dyn Subject>) {
-    let store = subject.store();
-    let mut expected: Vec<_> = (0..200).map(record).collect();
-    for (record, number) in expected.iter_mut().zip(0..) {
-        // An import: many keys of one moment.
-        if (50..150).contains(&number) {
-            record.created_at = Timestamp::from_millis(1_764_000_000_010);
-        }
-        store.create(record).await.unwrap();
-    }
-    expected.sort_by_key(|record| std::cmp::Reverse((record.created_at, record.id)));
-    for limit in [1, 2, 7, 50, 199, 200, 201, 1_000] {
-        let listed = read_all_pages(&*store, &everything(limit)).await.unwrap();
-        let listed: Vec<_> = listed.into_iter().map(|key| key.record.id).collect();
-        assert_eq!(listed, expected.iter().map(|record| record.id).collect::<Vec<_>>(), "limit {limit}");
-    }
-
-    let one_team = ListQuery { team: Some("acme".to_owned()), ..everything(9) };
-    let listed = read_all_pages(&*store, &one_team).await.unwrap();
-    assert_eq!(listed.len(), expected.iter().filter(|record| record.team == "acme").count());
-
-    let from_nowhere = Cursor { place: Place::Created(Timestamp::from_millis(0)), id: record(0).id };
-    let beyond = ListQuery { after: Some(from_nowhere), ..everything(10) };
-    assert_eq!(store.list(&beyond).await.unwrap(), Page::default());
-}
-
-pub(super) async fn a_page_that_ends_exactly_is_the_last(subject: Box<dyn Subject>) {
-    let store = subject.store();
-    for number in 0..4 {
-        store.create(&record(number)).await.unwrap();
-    }
-    let first = store.list(&everything(2)).await.unwrap();
-    let second = store.list(&ListQuery { after: first.next, ..everything(2) }).await.unwrap();
-    assert_eq!((first.keys.len(), second.keys.len(), second.next), (2, 2, None));
 }
 
 pub(super) async fn dates_never_go_backwards(subject: Box<dyn Subject>) {

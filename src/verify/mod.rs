@@ -397,7 +397,8 @@ impl Verifier {
         }
     }
 
-    /// One load, or the one under way, or else what there is `meanwhile`. A key without a check needs the fleet's leave and a part of their budget.
+    /// The load under way, or what there is `meanwhile`, or else a new load. A key without a check needs the fleet's leave
+    /// and a part of their budget.
     async fn load(
         &self,
         loader: &Loader,

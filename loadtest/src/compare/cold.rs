@@ -3,11 +3,12 @@
 use anyhow::ensure;
 
 use super::burst::Shape;
-use super::rounds::{Round, Spread, ratios, rotated};
+use super::peer::Measured;
+use super::rounds::{Spread, ratios, rotated};
+use super::view::percent;
 use super::{Compare, Stage};
 use crate::peers::Kind;
 use crate::report::{Cell, Section, Table};
-use crate::stats::median;
 
 /// Who asks a store at all.
 pub const PEERS: [Kind; 2] = [Kind::NginxLua, Kind::Keygate];
@@ -27,23 +28,27 @@ pub fn keys(rounds: usize) -> usize {
 pub fn measure(kinds: &[Kind], options: &Compare, stage: &Stage<'_>) -> anyhow::Result<Section> {
     let peers = stage.start(kinds)?;
     let all: Vec<String> = stage.keys.iter().map(|key| key.text.clone()).collect();
-    let mut rounds = vec![Vec::new(); peers.len()];
+    let mut measured: Vec<Measured> = kinds.iter().map(|&kind| Measured::new(kind)).collect();
     for (round, keys) in all.chunks_exact(KEYS).enumerate() {
         let requests = Shape::plain(keys, options.connections).requests();
         for &place in rotated(&(0..peers.len()).collect::<Vec<_>>(), round) {
             let peer = &peers[place];
             stage.progress.say(&format!("round {} of {}: {}", round, options.rounds, peer.kind.name()));
-            let (measured, passed) = stage.pass(peer, &requests, options.connections)?;
+            let (figures, passed) = stage.pass(peer, &requests, options.connections)?;
             ensure!(passed.all(200), "{} answered {:?}", peer.kind.name(), passed.by_status);
             if round > 0 {
-                rounds[place].push(measured);
+                measured[place].rounds.push(figures);
             }
         }
     }
-    Ok(section(kinds, &rounds))
+    let first = measured[0].rounds.clone();
+    for peer in &mut measured {
+        peer.ratio = ratios(&peer.rounds, &first);
+    }
+    Ok(section(&measured))
 }
 
-fn section(kinds: &[Kind], rounds: &[Vec<Round>]) -> Section {
+fn section(peers: &[Measured]) -> Section {
     let mut table = Table::new(&[
         "",
         "user µs",
@@ -55,17 +60,12 @@ fn section(kinds: &[Kind], rounds: &[Vec<Round>]) -> Section {
         "requests/s",
         "its core",
     ]);
-    for (kind, own) in kinds.iter().zip(rounds) {
-        let middle = |figure: fn(&Round) -> f64| median(own.iter().map(figure)).unwrap_or(f64::NAN);
-        let none = Spread { median: f64::NAN, min: f64::NAN, max: f64::NAN };
-        let Spread { median: ratio, min, max } = ratios(own, &rounds[0]).unwrap_or(none);
-        let (user, system) = (middle(|round| round.user_us), middle(|round| round.system_us));
-        let mut cells = [user, system, middle(Round::total_us), ratio, min, max]
-            .map(|value| Cell::number(value, 2))
-            .to_vec();
-        cells.push(Cell::number(middle(|round| round.requests_per_second), 0));
-        cells.push(Cell::with_unit(middle(|round| round.busy) * 100.0, 0, "%"));
-        table.row(kind.name(), cells);
+    for peer in peers {
+        let Spread { median, min, max } = peer.ratio.unwrap_or(Spread::NONE);
+        let (user, system) = (peer.median(|round| round.user_us), peer.median(|round| round.system_us));
+        let cells = [user, system, peer.total_us(), median, min, max].map(|value| Cell::number(value, 2));
+        let more = [Cell::number(peer.requests_per_second(), 0), percent(peer.median(|round| round.busy))];
+        table.row(peer.peer.name(), cells.into_iter().chain(more));
     }
     let words = format!(
         "{LENGTH} a round, each with a key that the peer has never seen and its Redis has; medians of the rounds. The \

@@ -45,6 +45,9 @@ impl Round {
 }
 
 impl Spread {
+    /// Of nothing.
+    pub const NONE: Spread = Spread { median: f64::NAN, min: f64::NAN, max: f64::NAN };
+
     /// Of nothing there is nothing to tell.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let values: Vec<f64> = values.into_iter().collect();

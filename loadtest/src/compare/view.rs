@@ -27,8 +27,7 @@ pub fn cpu(peers: &[Measured]) -> Section {
     let mut bars = Vec::new();
     for peer in peers {
         let (user, system) = (peer.median(|round| round.user_us), peer.median(|round| round.system_us));
-        let none = Spread { median: f64::NAN, min: f64::NAN, max: f64::NAN };
-        let Spread { median, min, max } = peer.ratio.unwrap_or(none);
+        let Spread { median, min, max } = peer.ratio.unwrap_or(Spread::NONE);
         let cells = [user, system, peer.total_us(), median, min, max, peer.ratio_at_best]
             .map(|value| Cell::number(value, 2));
         let more = [
@@ -105,6 +104,6 @@ pub fn calls(peers: &[Measured]) -> Section {
     }
 }
 
-fn percent(share: f64) -> Cell {
+pub fn percent(share: f64) -> Cell {
     Cell::with_unit(share * 100.0, 0, "%")
 }

@@ -228,3 +228,87 @@ pub(in crate::store) async fn ten_thousand_keys_stay_quick(subject: Box<dyn Subj
     eprintln!("the slowest list of 10,000 keys: {} ms, {}", slowest.0, slowest.1);
     assert!(slowest.0 < bound, "{} ms: {}", slowest.0, slowest.1);
 }
+
+pub(in crate::store) async fn the_list_is_newest_first_and_filtered(subject: Box<dyn Subject>) {
+    let store = subject.store();
+    let now = Timestamp::from_millis(1_764_000_500_000);
+    let mut records: Vec<_> = (0..60).map(record).collect();
+    for (record, number) in records.iter_mut().zip(0i64..) {
+        // One in three has expired at `now`, one in three at that very moment, one in three lives on.
+        record.expires_at = Some(Timestamp::from_millis(now.as_millis() + number % 3 - 1));
+        store.create(record).await.unwrap();
+    }
+    // One in four was rotated; the graces end as the keys do, in another order.
+    for number in (0..60).step_by(4) {
+        let new = successor(&records[number], 100 + number as u8);
+        let retires_at = Timestamp::from_millis(now.as_millis() + (number / 4 % 3) as i64 - 1);
+        let rotation = store.rotate(&records[number].id, &new, retires_at).await.unwrap();
+        let Some(Rotation::Rotated { old, .. }) = rotation else { panic!("{rotation:?}") };
+        records.push(KeyRecord { replaces: Some(old.id), ..new });
+        records[number] = old;
+    }
+    for record in records.iter_mut().step_by(5) {
+        *record = store.revoke(&record.id).await.unwrap().unwrap().record;
+    }
+    records.sort_by_key(|record| std::cmp::Reverse((record.created_at, record.id)));
+
+    let statuses = [KeyStatus::Active, KeyStatus::Rotating, KeyStatus::Expired, KeyStatus::Revoked];
+    for team in [None, Some("acme"), Some("globex"), Some("nobody")] {
+        for environment in [None, Some(Environment::Live), Some(Environment::Sandbox)] {
+            for status in [None].into_iter().chain(statuses.map(Some)) {
+                let query = ListQuery {
+                    team: team.map(str::to_owned),
+                    environment,
+                    state: status.map(|status| (KeyState::Status(status), now)),
+                    ..everything(7)
+                };
+                let listed = read_all_pages(&*store, &query).await.unwrap();
+                let listed: Vec<_> = listed.into_iter().map(|key| key.record).collect();
+                let expected: Vec<_> = records
+                    .iter()
+                    .filter(|record| team.is_none_or(|team| record.team == team))
+                    .filter(|record| environment.is_none_or(|wanted| record.environment == wanted))
+                    .filter(|record| status.is_none_or(|wanted| record.status(now) == wanted))
+                    .cloned()
+                    .collect();
+                assert_eq!(listed, expected, "{query:?}");
+            }
+        }
+    }
+}
+
+pub(in crate::store) async fn pages_lose_and_double_nothing(subject: Box<dyn Subject>) {
+    let store = subject.store();
+    let mut expected: Vec<_> = (0..200).map(record).collect();
+    for (record, number) in expected.iter_mut().zip(0..) {
+        // An import: many keys of one moment.
+        if (50..150).contains(&number) {
+            record.created_at = Timestamp::from_millis(1_764_000_000_010);
+        }
+        store.create(record).await.unwrap();
+    }
+    expected.sort_by_key(|record| std::cmp::Reverse((record.created_at, record.id)));
+    for limit in [1, 2, 7, 50, 199, 200, 201, 1_000] {
+        let listed = read_all_pages(&*store, &everything(limit)).await.unwrap();
+        let listed: Vec<_> = listed.into_iter().map(|key| key.record.id).collect();
+        assert_eq!(listed, expected.iter().map(|record| record.id).collect::<Vec<_>>(), "limit {limit}");
+    }
+
+    let one_team = ListQuery { team: Some("acme".to_owned()), ..everything(9) };
+    let listed = read_all_pages(&*store, &one_team).await.unwrap();
+    assert_eq!(listed.len(), expected.iter().filter(|record| record.team == "acme").count());
+
+    let from_nowhere = Cursor { place: Place::Created(Timestamp::from_millis(0)), id: record(0).id };
+    let beyond = ListQuery { after: Some(from_nowhere), ..everything(10) };
+    assert_eq!(store.list(&beyond).await.unwrap(), Page::default());
+}
+
+pub(in crate::store) async fn a_page_that_ends_exactly_is_the_last(subject: Box<dyn Subject>) {
+    let store = subject.store();
+    for number in 0..4 {
+        store.create(&record(number)).await.unwrap();
+    }
+    let first = store.list(&everything(2)).await.unwrap();
+    let second = store.list(&ListQuery { after: first.next, ..everything(2) }).await.unwrap();
+    assert_eq!((first.keys.len(), second.keys.len(), second.next), (2, 2, None));
+}

@@ -1,7 +1,7 @@
 //! Whether what answers is the fleet's store, and fit to be.
 //!
 //! A *survey* reads in one round trip all that decides it. Each connection begins with one, and each reading of the heads
-//! is one. In between every operation looks, in the same step, whether the shard that it reads or writes is ours.
+//! is one. In between every operation looks whether the shard that it reads or writes is ours: in the same step, or after what it read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

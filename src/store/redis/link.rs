@@ -103,12 +103,7 @@ impl Link {
     /// The connection of the moment.
     pub(super) fn line(&self) -> Result<Arc<Line>, StoreError> {
         let first = self.first()?;
-        match &self.shared.first {
-            None => Ok(first),
-            Some(_) => {
-                Ok(self.shared.current.load_full().filter(|own| own.is_beside(&first)).unwrap_or(first))
-            }
-        }
+        Ok(self.shared.current.load_full().filter(|own| own.is_beside(&first)).unwrap_or(first))
     }
 }
 

@@ -360,7 +360,7 @@ struct Ours<'a> {
 }
 
 impl Ours<'_> {
-    /// Fails unless what was found in the same step is our identity.
+    /// Fails unless what was found in the same step, or after what was read, is our identity.
     async fn check(&self, found: Option<&str>) -> Result<(), StoreError> {
         if found == Some(self.store_id.as_str()) { Ok(()) } else { Err(self.not_ours().await) }
     }
